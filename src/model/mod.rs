@@ -1,0 +1,1 @@
+//! Model files become a `Model`; readers execute nothing.

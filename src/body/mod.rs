@@ -3,10 +3,11 @@
 mod real;
 mod rodrigues;
 mod rotation;
+mod skinning;
 mod stumpff;
 
 pub(crate) use real::{Real, for_real};
 use crate::cuda::Program;
 
 /// Every CUDA program of this part, for compilation ahead of use.
-pub(crate) static PROGRAMS: &[&Program] = &[&rodrigues::PROGRAM, &stumpff::PROGRAM];
+pub(crate) static PROGRAMS: &[&Program] = &[&rodrigues::PROGRAM, &skinning::PROGRAM, &stumpff::PROGRAM];

@@ -29,19 +29,23 @@ impl Kernel {
     }
 }
 
-/// One thread for each of `count` items.
-pub(crate) fn launch_1d<P>(kernel: Kernel, count: i64, threads: u32, params: &P, stream: *mut c_void) -> Result<()> {
-    match blocks_for(count, threads)? {
-        0 => Ok(()),
-        blocks => kernel.launch(blocks, threads, 0, params, stream),
+impl Kernel {
+    /// Launches unless there is nothing to do: a grid of no blocks is an error to CUDA.
+    pub(crate) fn launch_if_any<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+        if blocks == 0 { Ok(()) } else { self.launch(blocks, threads, shared, params, stream) }
     }
 }
 
-/// Blocks that cover `count` items; the grid's first dimension goes to 2^31 - 1.
-fn blocks_for(count: i64, threads: u32) -> Result<u32> {
-    let blocks = (count as u64).div_ceil(u64::from(threads));
+/// One thread for each of `count` items.
+pub(crate) fn launch_1d<P>(kernel: Kernel, count: i64, threads: u32, params: &P, stream: *mut c_void) -> Result<()> {
+    kernel.launch_if_any(blocks_of(1, count, threads)?, threads, 0, params, stream)
+}
+
+/// Whole blocks for the `items` of each body. The batch is in the grid's first dimension, which goes to 2^31 - 1.
+pub(crate) fn blocks_of(bodies: i64, items: i64, threads: u32) -> Result<u32> {
+    let blocks = bodies as u128 * (items as u64).div_ceil(u64::from(threads)) as u128;
     u32::try_from(blocks).ok().filter(|&blocks| blocks < 1 << 31).ok_or_else(|| {
-        crate::Error::Value(format!("{count} items are more than one launch of {threads} threads a block covers"))
+        crate::Error::Value(format!("{bodies} bodies of {items} items are more than one launch covers; split the batch"))
     })
 }
 
@@ -51,10 +55,10 @@ mod tests {
 
     #[test]
     fn blocks_cover_every_item_and_no_more() {
-        assert_eq!(blocks_for(0, 256).ok(), Some(0));
-        assert_eq!(blocks_for(1, 256).ok(), Some(1));
-        assert_eq!(blocks_for(256, 256).ok(), Some(1));
-        assert_eq!(blocks_for(257, 256).ok(), Some(2));
-        assert!(blocks_for(1 << 40, 256).is_err());
+        assert_eq!(blocks_of(1, 0, 256).ok(), Some(0));
+        assert_eq!(blocks_of(1, 1, 256).ok(), Some(1));
+        assert_eq!(blocks_of(1, 256, 256).ok(), Some(1));
+        assert_eq!(blocks_of(3, 257, 256).ok(), Some(6));
+        assert!(blocks_of(1 << 40, 1, 256).is_err());
     }
 }

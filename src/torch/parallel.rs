@@ -69,6 +69,16 @@ pub(crate) fn elements_mut<T: crate::body::Real>(tensor: &mut tch::Tensor) -> &m
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
+/// The elements of a contiguous int32 CPU tensor.
+pub(crate) fn int32s(tensor: &tch::Tensor) -> &[i32] {
+    assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == tch::Kind::Int);
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: checked: on the CPU, contiguous, of this dtype.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<i32>(), tensor.numel()) }
+}
+
 fn check<T: crate::body::Real>(tensor: &tch::Tensor) {
     assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == T::KIND);
 }

@@ -45,6 +45,40 @@ pub(crate) fn rows<T: Send, F: Fn(usize, &mut [T]) + Sync>(output: &mut [T], row
     });
 }
 
+/// Two outputs whose rows belong together, one pair of rows an item.
+pub(crate) fn pair<'a, T: Send>(first: &'a mut [T], first_row: usize, second: &'a mut [T], second_row: usize) -> Pair<'a, T> {
+    assert!(first_row > 0 && second_row > 0 && first.len() / first_row == second.len() / second_row, "rows belong together");
+    Pair { first, first_row, second, second_row }
+}
+
+pub(crate) struct Pair<'a, T> {
+    first: &'a mut [T],
+    first_row: usize,
+    second: &'a mut [T],
+    second_row: usize,
+}
+
+impl<T: Send> Pair<'_, T> {
+    /// Calls `body(index, row of the first, row of the second)` for every pair of rows.
+    pub(crate) fn for_each<F: Fn(usize, &mut [T], &mut [T]) + Sync>(self, grain: usize, body: F) {
+        let bases = (Shared(self.first.as_mut_ptr()), Shared(self.second.as_mut_ptr()));
+        let count = self.first.len() / self.first_row;
+        ranges(count, grain, |begin, end| {
+            let bases = &bases;
+            for index in begin..end {
+                // SAFETY: ranges are disjoint and both outputs have `count` rows.
+                let (first, second) = unsafe {
+                    (
+                        std::slice::from_raw_parts_mut(bases.0.0.add(index * self.first_row), self.first_row),
+                        std::slice::from_raw_parts_mut(bases.1.0.add(index * self.second_row), self.second_row),
+                    )
+                };
+                body(index, first, second);
+            }
+        });
+    }
+}
+
 struct Shared<T>(*mut T);
 // SAFETY: only disjoint parts are made of it, one a thread, and `T: Send`.
 unsafe impl<T: Send> Sync for Shared<T> {}
@@ -71,12 +105,21 @@ pub(crate) fn elements_mut<T: crate::body::Real>(tensor: &mut tch::Tensor) -> &m
 
 /// The elements of a contiguous int32 CPU tensor.
 pub(crate) fn int32s(tensor: &tch::Tensor) -> &[i32] {
-    assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == tch::Kind::Int);
+    integers(tensor, tch::Kind::Int)
+}
+
+/// The elements of a contiguous int64 CPU tensor.
+pub(crate) fn int64s(tensor: &tch::Tensor) -> &[i64] {
+    integers(tensor, tch::Kind::Int64)
+}
+
+fn integers<T>(tensor: &tch::Tensor, kind: tch::Kind) -> &[T] {
+    assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == kind);
     if tensor.numel() == 0 {
         return &[];
     }
-    // SAFETY: checked: on the CPU, contiguous, of this dtype.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<i32>(), tensor.numel()) }
+    // SAFETY: checked: on the CPU, contiguous, of the dtype that `T` is.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
 fn check<T: crate::body::Real>(tensor: &tch::Tensor) {

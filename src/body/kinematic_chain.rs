@@ -90,8 +90,8 @@ fn forward(args: &Arguments) -> Result<Outputs> {
             let (rotations, positions) = (elements::<T>(&rotations), elements::<T>(&positions));
             let (parents, joints) = (int64s(&parents), joints as usize);
             if joints > 0 {
-                let outputs = parallel::pair(elements_mut::<T>(&mut posed), 3 * joints, elements_mut::<T>(&mut transforms), 16 * joints);
-                outputs.for_each(GRAIN, |body, posed, transforms| {
+                let outputs = [(elements_mut::<T>(&mut posed), 3 * joints), (elements_mut::<T>(&mut transforms), 16 * joints)];
+                parallel::zip_rows(outputs, GRAIN, |body, [posed, transforms]| {
                     let positions = &positions[3 * joints * body..][..3 * joints];
                     let globals = global_transforms(&rotations[9 * joints * body..][..9 * joints], positions, parents);
                     write_results(&globals, positions, [T::zero(); 3], posed, transforms);
@@ -179,8 +179,8 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             let (grad_posed, grad_transforms) = (grad_posed.as_ref().map(elements::<T>), grad_transforms.as_ref().map(elements::<T>));
             let (parents, joints) = (int64s(&parents), joints as usize);
             if joints > 0 {
-                let (r, x) = (elements_mut::<T>(&mut grad_rotations), elements_mut::<T>(&mut grad_positions));
-                parallel::pair(r, 9 * joints, x, 3 * joints).for_each(GRAIN, |body, grad_rotations, grad_positions| {
+                let outputs = [(elements_mut::<T>(&mut grad_rotations), 9 * joints), (elements_mut::<T>(&mut grad_positions), 3 * joints)];
+                parallel::zip_rows(outputs, GRAIN, |body, [grad_rotations, grad_positions]| {
                     let chain = Chain {
                         rotations: &rotations[9 * joints * body..][..9 * joints],
                         positions: &positions[3 * joints * body..][..3 * joints],

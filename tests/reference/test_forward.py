@@ -138,7 +138,7 @@ def test_first_derivatives_reach_every_tensor(small_model):
             **model,
         )
 
-    inputs = [*arguments(small_model, 2), randn(2, 7, 3, seed=5), randn(2, 5, 3, seed=6)]
+    inputs = [*arguments(small_model, 2), randn(2, 3, 3, seed=5), randn(2, 4, 3, seed=6)]
     tensors = [
         tensor.clone().requires_grad_() for tensor in (*inputs, *(small_model[name] for name in names))
     ]

@@ -3,7 +3,14 @@
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use memmap2::MmapRaw;
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::{MmapMut, MmapRaw};
+
+use crate::{Error, Result};
+
+/// Arrays of at least this many bytes get huge pages.
+const HUGE: usize = 4 << 20;
 
 /// What an [`Array`] holds. Files may hold more kinds; readers widen them to these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +43,17 @@ enum Storage {
     F32(Vec<f32>),
     F64(Vec<f64>),
     I64(Vec<i64>),
-    /// Bytes of a private (copy-on-write) map, aligned for the dtype, inside the map for the whole shape.
+    /// Bytes of a map that only arrays use, aligned for the dtype, inside the map for the whole shape. The map is a
+    /// file's, private (copy-on-write), or memory of huge pages.
     Mapped {
         map: Arc<MmapRaw>,
         offset: usize,
+        of_file: bool,
     },
 }
 
 /// The element types of an [`Array`].
-pub trait Element: Pod {
+pub trait Element: Pod + Default {
     const DTYPE: DType;
     #[doc(hidden)]
     fn into_storage(values: Vec<Self>) -> OwnedStorage;
@@ -90,8 +99,30 @@ impl Array {
         (inside && aligned).then(|| Self {
             dtype,
             shape: shape.to_vec(),
-            storage: Storage::Mapped { map: Arc::clone(map), offset },
+            storage: Storage::Mapped { map: Arc::clone(map), offset, of_file: true },
         })
+    }
+
+    /// An array that `fill` writes, given zeros. Large ones live in huge pages: faulting in small pages would take
+    /// longer than reading the file.
+    pub(crate) fn filled<T: Element>(shape: &[usize], fill: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Self> {
+        let count = shape.iter().product();
+        let bytes = count * size_of::<T>();
+        if bytes < HUGE {
+            let mut values = vec![T::default(); count];
+            fill(&mut values)?;
+            return Ok(Self::new(shape, values));
+        }
+        let failed = |cause| Error::Runtime(format!("{bytes} bytes of memory: {cause}"));
+        let mut map = MmapMut::map_anon(bytes).map_err(failed)?;
+        #[cfg(target_os = "linux")]
+        {
+            // Only a hint: a kernel without huge pages refuses it, and nothing is lost.
+            let _ = map.advise(Advice::HugePage);
+        }
+        fill(bytemuck::cast_slice_mut(&mut map))?;
+        let storage = Storage::Mapped { map: Arc::new(map.into()), offset: 0, of_file: false };
+        Ok(Self { dtype: T::DTYPE, shape: shape.to_vec(), storage })
     }
 
     pub fn dtype(&self) -> DType {
@@ -113,7 +144,7 @@ impl Array {
 
     /// Whether the memory is that of a mapped file.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.storage, Storage::Mapped { .. })
+        matches!(self.storage, Storage::Mapped { of_file: true, .. })
     }
 
     /// The elements as native-endian bytes.
@@ -122,9 +153,9 @@ impl Array {
             Storage::F32(values) => bytemuck::cast_slice(values),
             Storage::F64(values) => bytemuck::cast_slice(values),
             Storage::I64(values) => bytemuck::cast_slice(values),
-            Storage::Mapped { map, offset } => {
-                // SAFETY: `mapped` checked that these bytes lie inside the map, which `self` keeps alive. The map is
-                // private, and nothing hands out a mutable view while `self` is borrowed.
+            Storage::Mapped { map, offset, .. } => {
+                // SAFETY: `mapped` checked that these bytes lie inside the map, or `filled` made a map of this size;
+                // `self` keeps it alive, and nothing hands out a mutable view while `self` is borrowed.
                 unsafe { std::slice::from_raw_parts(map.as_ptr().add(*offset), self.len() * self.dtype.size()) }
             }
         }

@@ -127,14 +127,19 @@ fn read_posedirs(source: &dyn Source, entry: &Entry) -> Result<Array> {
 
 /// Indices of at least 0 and below `limit`.
 pub(super) fn read_indices(source: &dyn Source, entry: &Entry, limit: usize) -> Result<Array> {
-    let values = stored::indices(&entry.header, &data(source, entry)?).map_err(|cause| in_key(entry.key, cause))?;
-    validate::indices(entry.key, &values, limit)?;
-    Ok(Array::new(&entry.header.shape, values))
+    let array = read_integers(source, entry)?;
+    validate::indices(entry.key, array.as_slice().unwrap_or_default(), limit)?;
+    Ok(array)
+}
+
+fn read_integers(source: &dyn Source, entry: &Entry) -> Result<Array> {
+    stored::indices(&entry.header, &data(source, entry)?).map_err(|cause| in_key(entry.key, cause))
 }
 
 /// The parent of every joint, the root's set to -1: files have 4294967295 there, or anything else.
 fn read_parents(source: &dyn Source, entry: &Entry, warnings: &mut Vec<String>) -> Result<Vec<i64>> {
-    let mut values = stored::indices(&entry.header, &data(source, entry)?).map_err(|cause| in_key(entry.key, cause))?;
+    let array = read_integers(source, entry)?;
+    let mut values = array.as_slice::<i64>().unwrap_or_default().to_vec();
     let joints = entry.header.shape[entry.header.shape.len() - 1];
     let ids = values.split_off(joints);
     if !ids.iter().copied().eq(0..ids.len() as i64) {

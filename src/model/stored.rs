@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::array::{Array, DType};
+use super::array::{Array, DType, Element};
 use crate::{Error, Result};
 
 /// The element types found in files.
@@ -55,6 +55,10 @@ impl Kind {
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::Other(_) => 0,
         }
+    }
+
+    fn is_float(&self) -> bool {
+        matches!(self, Self::F16 | Self::F32 | Self::F64)
     }
 
     /// The floating-point dtype this becomes: wide enough for every value of a model.
@@ -112,10 +116,10 @@ impl Header {
 /// Floats as f32 or f64, in C order. Half precision becomes f32, integers become f64.
 pub(crate) fn floats(header: &Header, data: &[u8]) -> Result<Array> {
     header.check_data(data.len())?;
-    Ok(match header.kind.float_dtype() {
-        DType::F32 => Array::new(&header.shape, ordered(header, float32_values(header, data))?),
-        _ => Array::new(&header.shape, ordered(header, float64_values(header, data))?),
-    })
+    match header.kind.float_dtype() {
+        DType::F32 => ordered(header, |values| float32_values(header, data, values)),
+        _ => ordered(header, |values| float64_values(header, data, values)),
+    }
 }
 
 /// The transpose `[columns, rows]` of floats stored as `[..rows.., columns]`.
@@ -125,153 +129,145 @@ pub(crate) fn transposed_floats(header: &Header, data: &[u8]) -> Result<Array> {
     let rows = header.shape.iter().rev().skip(1).product();
     let plain = !header.big_endian && !header.fortran;
     match header.kind {
-        Kind::F32 if plain => Ok(Array::new(&[columns, rows], transpose::<f32>(data, rows, columns))),
-        Kind::F64 if plain => Ok(Array::new(&[columns, rows], transpose::<f64>(data, rows, columns))),
+        Kind::F32 if plain => transpose::<f32>(data, rows, columns),
+        Kind::F64 if plain => transpose::<f64>(data, rows, columns),
         _ => {
             let array = floats(header, data)?;
-            Ok(match array.dtype() {
-                DType::F32 => Array::new(&[columns, rows], transpose::<f32>(array.bytes(), rows, columns)),
-                _ => Array::new(&[columns, rows], transpose::<f64>(array.bytes(), rows, columns)),
-            })
+            match array.dtype() {
+                DType::F32 => transpose::<f32>(array.bytes(), rows, columns),
+                _ => transpose::<f64>(array.bytes(), rows, columns),
+            }
         }
     }
 }
 
 /// Integers as i64, in C order. Floats are accepted when every value is a whole number.
-pub(crate) fn indices(header: &Header, data: &[u8]) -> Result<Vec<i64>> {
+pub(crate) fn indices(header: &Header, data: &[u8]) -> Result<Array> {
     header.check_data(data.len())?;
+    ordered(header, |values| index_values(header, data, values))
+}
+
+fn index_values(header: &Header, data: &[u8], values: &mut [i64]) -> Result<()> {
     let big = header.big_endian;
-    let values = match header.kind {
-        Kind::I8 => decode(data, big, |b| i64::from(i8::from_le_bytes(b))),
-        Kind::U8 => decode(data, big, |b| i64::from(u8::from_le_bytes(b))),
-        Kind::I16 => decode(data, big, |b| i64::from(i16::from_le_bytes(b))),
-        Kind::U16 => decode(data, big, |b| i64::from(u16::from_le_bytes(b))),
-        Kind::I32 => decode(data, big, |b| i64::from(i32::from_le_bytes(b))),
-        Kind::U32 => decode(data, big, |b| i64::from(u32::from_le_bytes(b))),
+    match header.kind {
+        Kind::I8 => decode(data, big, values, |b| i64::from(i8::from_le_bytes(b))),
+        Kind::U8 => decode(data, big, values, |b| i64::from(u8::from_le_bytes(b))),
+        Kind::I16 => decode(data, big, values, |b| i64::from(i16::from_le_bytes(b))),
+        Kind::U16 => decode(data, big, values, |b| i64::from(u16::from_le_bytes(b))),
+        Kind::I32 => decode(data, big, values, |b| i64::from(i32::from_le_bytes(b))),
+        Kind::U32 => decode(data, big, values, |b| i64::from(u32::from_le_bytes(b))),
         // Values above i64::MAX turn negative and fail every range check.
-        Kind::I64 | Kind::U64 => decode(data, big, i64::from_le_bytes),
-        Kind::F16 | Kind::F32 | Kind::F64 => float64_values(header, data)
-            .into_iter()
-            .map(|value| {
-                let whole = value.fract() == 0.0 && value.abs() < 9.0e15;
-                if whole {
-                    Ok(value as i64)
-                } else {
-                    Err(Error::Value(format!("holds {value}, expected whole numbers")))
-                }
-            })
-            .collect::<Result<_>>()?,
-        Kind::Other(_) => Vec::new(),
-    };
-    ordered(header, values)
-}
-
-fn float32_values(header: &Header, data: &[u8]) -> Vec<f32> {
-    match header.kind {
-        Kind::F16 => decode(data, header.big_endian, |b| f16::from_le_bytes(b).to_f32()),
-        _ => decode(data, header.big_endian, f32::from_le_bytes),
+        Kind::I64 | Kind::U64 => decode(data, big, values, i64::from_le_bytes),
+        Kind::F16 => decode(data, big, values, |b| whole(f16::from_le_bytes(b).to_f64())),
+        Kind::F32 => decode(data, big, values, |b| whole(f64::from(f32::from_le_bytes(b)))),
+        Kind::F64 => decode(data, big, values, |b| whole(f64::from_le_bytes(b))),
+        Kind::Other(_) => {}
     }
+    if header.kind.is_float() && values.contains(&NOT_WHOLE) {
+        return Err(Error::Value("holds numbers with fractions, expected whole ones".into()));
+    }
+    Ok(())
 }
 
-fn float64_values(header: &Header, data: &[u8]) -> Vec<f64> {
+/// What a float that is no whole number becomes on its way to an index.
+const NOT_WHOLE: i64 = i64::MIN;
+
+fn whole(value: f64) -> i64 {
+    if value.fract() == 0.0 && value.abs() < 9.0e15 { value as i64 } else { NOT_WHOLE }
+}
+
+fn float32_values(header: &Header, data: &[u8], values: &mut [f32]) -> Result<()> {
+    match header.kind {
+        Kind::F16 => decode(data, header.big_endian, values, |b| f16::from_le_bytes(b).to_f32()),
+        _ => decode(data, header.big_endian, values, f32::from_le_bytes),
+    }
+    Ok(())
+}
+
+fn float64_values(header: &Header, data: &[u8], values: &mut [f64]) -> Result<()> {
     let big = header.big_endian;
     match header.kind {
-        Kind::F16 => decode(data, big, |b| f16::from_le_bytes(b).to_f64()),
-        Kind::F32 => decode(data, big, |b| f64::from(f32::from_le_bytes(b))),
-        Kind::F64 => decode(data, big, f64::from_le_bytes),
-        Kind::I8 => decode(data, big, |b| f64::from(i8::from_le_bytes(b))),
-        Kind::U8 => decode(data, big, |b| f64::from(u8::from_le_bytes(b))),
-        Kind::I16 => decode(data, big, |b| f64::from(i16::from_le_bytes(b))),
-        Kind::U16 => decode(data, big, |b| f64::from(u16::from_le_bytes(b))),
-        Kind::I32 => decode(data, big, |b| f64::from(i32::from_le_bytes(b))),
-        Kind::U32 => decode(data, big, |b| f64::from(u32::from_le_bytes(b))),
-        Kind::I64 => decode(data, big, |b| i64::from_le_bytes(b) as f64),
-        Kind::U64 => decode(data, big, |b| u64::from_le_bytes(b) as f64),
-        Kind::Other(_) => Vec::new(),
+        Kind::F16 => decode(data, big, values, |b| f16::from_le_bytes(b).to_f64()),
+        Kind::F32 => decode(data, big, values, |b| f64::from(f32::from_le_bytes(b))),
+        Kind::F64 => decode(data, big, values, f64::from_le_bytes),
+        Kind::I8 => decode(data, big, values, |b| f64::from(i8::from_le_bytes(b))),
+        Kind::U8 => decode(data, big, values, |b| f64::from(u8::from_le_bytes(b))),
+        Kind::I16 => decode(data, big, values, |b| f64::from(i16::from_le_bytes(b))),
+        Kind::U16 => decode(data, big, values, |b| f64::from(u16::from_le_bytes(b))),
+        Kind::I32 => decode(data, big, values, |b| f64::from(i32::from_le_bytes(b))),
+        Kind::U32 => decode(data, big, values, |b| f64::from(u32::from_le_bytes(b))),
+        Kind::I64 => decode(data, big, values, |b| i64::from_le_bytes(b) as f64),
+        Kind::U64 => decode(data, big, values, |b| u64::from_le_bytes(b) as f64),
+        Kind::Other(_) => {}
     }
+    Ok(())
 }
 
 /// One value per `N` bytes.
-fn decode<T, const N: usize>(data: &[u8], big_endian: bool, convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+fn decode<T, const N: usize>(data: &[u8], big_endian: bool, values: &mut [T], convert: impl Fn([u8; N]) -> T) {
     let (elements, _) = data.as_chunks::<N>();
-    let swapped = |mut element: [u8; N]| {
-        element.reverse();
-        convert(element)
-    };
-    if big_endian {
-        elements.iter().map(|&element| swapped(element)).collect()
-    } else {
-        elements.iter().map(|&element| convert(element)).collect()
+    for (value, &element) in values.iter_mut().zip(elements) {
+        *value = if big_endian { convert(reversed(element)) } else { convert(element) };
     }
 }
 
-/// Values as C order: those of a Fortran array are moved.
-fn ordered<T: Copy + Default>(header: &Header, values: Vec<T>) -> Result<Vec<T>> {
-    if !header.fortran || header.shape.len() < 2 || values.is_empty() {
-        return Ok(values);
+fn reversed<const N: usize>(mut element: [u8; N]) -> [u8; N] {
+    element.reverse();
+    element
+}
+
+/// What `decode` gives, as C order: the values of a Fortran array are moved.
+fn ordered<T: Element>(header: &Header, decode: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Array> {
+    if !header.fortran || header.shape.len() < 2 || header.shape.contains(&0) {
+        return Array::filled(&header.shape, decode);
     }
-    let mut moved = vec![T::default(); values.len()];
-    match header.shape[..] {
-        // The file holds [columns, rows] in C order.
-        [rows, columns] => {
-            blocks(columns, rows, |column, row| moved[row * columns + column] = values[column * rows + row]);
-        }
-        // The file holds [c, b, a] in C order.
-        [a, b, c] => {
-            for middle in 0..b {
-                blocks(c, a, |last, first| {
-                    moved[(first * b + middle) * c + last] = values[(last * b + middle) * a + first];
-                });
+    let mut values = vec![T::default(); header.shape.iter().product()];
+    decode(&mut values)?;
+    Array::filled(&header.shape, |moved| {
+        match header.shape[..] {
+            // The file holds [columns, rows] in C order.
+            [rows, columns] => {
+                blocks(columns, rows, |column, row| moved[row * columns + column] = values[column * rows + row]);
+            }
+            // The file holds [c, b, a] in C order.
+            [a, b, c] => {
+                for middle in 0..b {
+                    blocks(c, a, |last, first| {
+                        moved[(first * b + middle) * c + last] = values[(last * b + middle) * a + first];
+                    });
+                }
+            }
+            _ => {
+                let shape = &header.shape;
+                let text = format!("is a Fortran-ordered array of shape {shape:?}, expected at most three axes");
+                return Err(Error::Value(text));
             }
         }
-        _ => {
-            return Err(Error::Value(format!(
-                "is a Fortran-ordered array of shape {:?}, expected at most three axes",
-                header.shape
-            )));
-        }
-    }
-    Ok(moved)
+        Ok(())
+    })
 }
 
-/// Numbers that lie unaligned in a file's bytes.
-trait LittleEndian: Copy + Default {
-    const SIZE: usize;
-    fn at(data: &[u8], index: usize) -> Self;
+/// `[rows, columns]`, unaligned in a file's bytes, to `[columns, rows]`.
+fn transpose<T: Element>(data: &[u8], rows: usize, columns: usize) -> Result<Array> {
+    Array::filled(&[columns, rows], |moved: &mut [T]| {
+        blocks(rows, columns, |row, column| {
+            let start = (row * columns + column) * size_of::<T>();
+            moved[column * rows + row] = bytemuck::pod_read_unaligned(&data[start..start + size_of::<T>()]);
+        });
+        Ok(())
+    })
 }
 
-impl LittleEndian for f32 {
-    const SIZE: usize = 4;
-    #[inline]
-    fn at(data: &[u8], index: usize) -> Self {
-        Self::from_le_bytes(data.as_chunks().0[index])
-    }
-}
-
-impl LittleEndian for f64 {
-    const SIZE: usize = 8;
-    #[inline]
-    fn at(data: &[u8], index: usize) -> Self {
-        Self::from_le_bytes(data.as_chunks().0[index])
-    }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transpose<T: LittleEndian>(data: &[u8], rows: usize, columns: usize) -> Vec<T> {
-    debug_assert_eq!(data.len(), rows * columns * T::SIZE, "the caller checks the size");
-    let mut moved = vec![T::default(); rows * columns];
-    blocks(rows, columns, |row, column| moved[column * rows + row] = T::at(data, row * columns + column));
-    moved
-}
-
-/// Visits every (row, column) in square blocks, so that both sides of a transpose stay within the cache.
+/// Visits every (row, column) of a matrix in blocks that stay within the cache while they are transposed: as many
+/// columns as fill a cache line, and enough rows that whole lines are written.
 #[inline]
 fn blocks(rows: usize, columns: usize, mut visit: impl FnMut(usize, usize)) {
-    const BLOCK: usize = 32;
-    for first_column in (0..columns).step_by(BLOCK) {
-        for first_row in (0..rows).step_by(BLOCK) {
-            for column in first_column..columns.min(first_column + BLOCK) {
-                for row in first_row..rows.min(first_row + BLOCK) {
+    const ROWS: usize = 256;
+    const COLUMNS: usize = 16;
+    for first_row in (0..rows).step_by(ROWS) {
+        for first_column in (0..columns).step_by(COLUMNS) {
+            for column in first_column..columns.min(first_column + COLUMNS) {
+                for row in first_row..rows.min(first_row + ROWS) {
                     visit(row, column);
                 }
             }

@@ -254,7 +254,8 @@ impl Pickled<'_> {
         match self.form(value, MAX_DEPTH)? {
             // Narrower integers would grow more than twofold, and numpy's own index types are not narrower.
             Form::Dense { header, data } if header.kind.size() >= 4 => {
-                Ok((stored::indices(&header, &self.bytes(data)?)?, header.shape))
+                let array = stored::indices(&header, &self.bytes(data)?)?;
+                Ok((array.as_slice().unwrap_or_default().to_vec(), header.shape))
             }
             _ => Err(expected("a plain array of 32- or 64-bit integers")),
         }

@@ -53,9 +53,11 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
     let lbs_weights = read_weights(source, plan)?;
     validate::weights(&lbs_weights, &mut warnings);
     let faces = read_indices(source, &plan.faces, plan.vertices)?;
-    let directions = |entry: Option<&Entry>, rows: usize| match entry {
-        Some(entry) => Ok(first_columns(read_floats(source, entry)?, used)),
-        None => Ok(Array::new::<f32>(&[rows, 3, 0], Vec::new())),
+    let v_template = read_floats(source, &plan.v_template)?;
+    let directions = |entry: Option<&Entry>, rows: usize| match (entry, v_template.dtype()) {
+        (Some(entry), _) => Ok(first_columns(read_floats(source, entry)?, used)),
+        (None, DType::F32) => Ok(Array::new::<f32>(&[rows, 3, 0], Vec::new())),
+        (None, _) => Ok(Array::new::<f64>(&[rows, 3, 0], Vec::new())),
     };
 
     Ok(Model {
@@ -64,7 +66,6 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
         hand: metadata.parsed("hand", Side::from_name)?,
         num_betas: split.betas,
         num_expressions: split.expressions,
-        v_template: read_floats(source, &plan.v_template)?,
         shapedirs: directions(plan.shapedirs.as_ref(), plan.vertices)?,
         posedirs: None,
         joints: match &plan.joint_source {
@@ -74,6 +75,7 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
                 j_shapedirs: directions(entry.as_ref(), plan.joints)?,
             },
         },
+        v_template,
         parents: Array::new(&[plan.joints], parents),
         lbs_weights,
         uv: read_uv(source, plan)?,

@@ -117,8 +117,14 @@ impl Header {
 pub(crate) fn floats(header: &Header, data: &[u8]) -> Result<Array> {
     header.check_data(data.len())?;
     match header.kind.float_dtype() {
-        DType::F32 => ordered(header, |values| float32_values(header, data, values)),
-        _ => ordered(header, |values| float64_values(header, data, values)),
+        DType::F32 => ordered(header, |values| {
+            float32_values(header, data, values);
+            Ok(())
+        }),
+        _ => ordered(header, |values| {
+            float64_values(header, data, values);
+            Ok(())
+        }),
     }
 }
 
@@ -176,15 +182,14 @@ fn whole(value: f64) -> i64 {
     if value.fract() == 0.0 && value.abs() < 9.0e15 { value as i64 } else { NOT_WHOLE }
 }
 
-fn float32_values(header: &Header, data: &[u8], values: &mut [f32]) -> Result<()> {
+fn float32_values(header: &Header, data: &[u8], values: &mut [f32]) {
     match header.kind {
         Kind::F16 => decode(data, header.big_endian, values, |b| f16::from_le_bytes(b).to_f32()),
         _ => decode(data, header.big_endian, values, f32::from_le_bytes),
     }
-    Ok(())
 }
 
-fn float64_values(header: &Header, data: &[u8], values: &mut [f64]) -> Result<()> {
+fn float64_values(header: &Header, data: &[u8], values: &mut [f64]) {
     let big = header.big_endian;
     match header.kind {
         Kind::F16 => decode(data, big, values, |b| f16::from_le_bytes(b).to_f64()),
@@ -200,7 +205,6 @@ fn float64_values(header: &Header, data: &[u8], values: &mut [f64]) -> Result<()
         Kind::U64 => decode(data, big, values, |b| u64::from_le_bytes(b) as f64),
         Kind::Other(_) => {}
     }
-    Ok(())
 }
 
 /// One value per `N` bytes.

@@ -55,9 +55,9 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
     let faces = read_indices(source, &plan.faces, plan.vertices)?;
     let v_template = read_floats(source, &plan.v_template)?;
     let directions = |entry: Option<&Entry>, rows: usize| match (entry, v_template.dtype()) {
-        (Some(entry), _) => Ok(first_columns(read_floats(source, entry)?, used)),
-        (None, DType::F32) => Ok(Array::new::<f32>(&[rows, 3, 0], Vec::new())),
-        (None, _) => Ok(Array::new::<f64>(&[rows, 3, 0], Vec::new())),
+        (Some(entry), _) => first_columns(read_floats(source, entry)?, used),
+        (None, DType::F32) => Array::new::<f32>(&[rows, 3, 0], &[]),
+        (None, _) => Array::new::<f64>(&[rows, 3, 0], &[]),
     };
 
     Ok(Model {
@@ -76,7 +76,7 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
             },
         },
         v_template,
-        parents: Array::new(&[plan.joints], parents),
+        parents: Array::new(&[plan.joints], &parents)?,
         lbs_weights,
         uv: read_uv(source, plan)?,
         landmarks: read_landmarks(source, plan.landmarks.as_ref(), plan.contour.as_ref(), faces.shape()[0])?,
@@ -158,43 +158,45 @@ fn read_weights(source: &dyn Source, plan: &Plan) -> Result<Array> {
         Weights::Sparse { joints, values } => {
             let joints = read_indices(source, joints, plan.joints)?;
             let values = read_floats(source, values)?;
-            Ok(match values.dtype() {
+            match values.dtype() {
                 DType::F32 => dense_weights::<f32>(&joints, &values, plan.joints),
                 _ => dense_weights::<f64>(&joints, &values, plan.joints),
-            })
+            }
         }
     }
 }
 
 /// `[V, K]` joints and values to `[V, J]`. Padding adds 0 to joint 0.
-fn dense_weights<T: Element + Default + AddAssign>(indices: &Array, values: &Array, joints: usize) -> Array {
+fn dense_weights<T: Element + AddAssign>(indices: &Array, values: &Array, joints: usize) -> Result<Array> {
     let (vertices, influences) = (indices.shape()[0], indices.shape()[1]);
-    let mut dense = vec![T::default(); vertices * joints];
     let indices = indices.as_slice::<i64>().unwrap_or_default();
     let values = values.as_slice::<T>().unwrap_or_default();
-    for (place, (&joint, &value)) in indices.iter().zip(values).enumerate() {
-        dense[place / influences * joints + joint as usize] += value;
-    }
-    Array::new(&[vertices, joints], dense)
+    Array::filled(&[vertices, joints], |dense: &mut [T]| {
+        for (place, (&joint, &value)) in indices.iter().zip(values).enumerate() {
+            dense[place / influences * joints + joint as usize] += value;
+        }
+        Ok(())
+    })
 }
 
 /// `[rows, 3, C]` to `[rows, 3, used]`.
-fn first_columns(array: Array, used: usize) -> Array {
-    let columns = array.shape()[2];
-    if used == columns {
-        return array;
-    }
-    let shape = [array.shape()[0], 3, used];
+fn first_columns(array: Array, used: usize) -> Result<Array> {
     match array.dtype() {
-        DType::F32 => Array::new(&shape, cut::<f32>(&array, columns, used)),
-        _ => Array::new(&shape, cut::<f64>(&array, columns, used)),
+        _ if used == array.shape()[2] => Ok(array),
+        DType::F32 => cut::<f32>(&array, used),
+        _ => cut::<f64>(&array, used),
     }
 }
 
-/// The first entries of every row.
-fn cut<T: Element>(array: &Array, columns: usize, used: usize) -> Vec<T> {
-    let rows = array.as_slice::<T>().unwrap_or_default().chunks_exact(columns);
-    rows.flat_map(|row| &row[..used]).copied().collect()
+fn cut<T: Element>(array: &Array, used: usize) -> Result<Array> {
+    let [rows, axes, columns] = array.shape().try_into().unwrap_or_default();
+    let values = array.as_slice::<T>().unwrap_or_default();
+    Array::filled(&[rows, axes, used], |kept: &mut [T]| {
+        for (kept, all) in kept.chunks_exact_mut(used.max(1)).zip(values.chunks_exact(columns)) {
+            kept.copy_from_slice(&all[..used]);
+        }
+        Ok(())
+    })
 }
 
 fn read_uv(source: &dyn Source, plan: &Plan) -> Result<Option<Uv>> {

@@ -11,6 +11,8 @@
 
 pub mod array;
 mod assemble;
+#[cfg(feature = "python")]
+pub(crate) mod dlpack;
 pub mod family;
 mod folder;
 pub mod npy;

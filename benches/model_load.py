@@ -2,8 +2,8 @@
 
 python benches/model_load.py
 
-The file is synthetic, of exactly the published shapes, float32 (117 MB), in the page cache. Both programs run in this
-process, in turn; the median of the rounds is what counts.
+The file is synthetic, of exactly the published shapes, float32 (117 MB), in the page cache. Both programs
+run in this process, in turn; the median of the rounds is what counts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def compare(name: str, path: Path, baseline: Callable[[Path], object]) -> None:
         ours.append(seconds(_native.load_model, path))
     mine, yours = statistics.median(ours), statistics.median(theirs)
     spread = f"{min(ours):.4f} to {max(ours):.4f}"
-    print(f"{name:18} {mine:8.4f} s ({spread})   {baseline.__name__} {yours:8.4f} s   ratio {mine / yours:5.2f}")
+    print(
+        f"{name:18} {mine:8.4f} s ({spread})   {baseline.__name__} {yours:8.4f} s   ratio {mine / yours:5.2f}"
+    )
 
 
 def main() -> None:
@@ -66,7 +68,9 @@ def main() -> None:
         stored = synthetic.save_npz(folder / "stored.npz", arrays)
         print(f"SMPL-X, {stored.stat().st_size / 1e6:.0f} MB, {ROUNDS} rounds; median (fastest to slowest)")
         compare("npz, stored", stored, numpy_npz)
-        compare("npz, deflated", synthetic.save_npz(folder / "deflated.npz", arrays, compressed=True), numpy_npz)
+        compare(
+            "npz, deflated", synthetic.save_npz(folder / "deflated.npz", arrays, compressed=True), numpy_npz
+        )
         compare("pickle", synthetic.save_pkl(folder / "body.pkl", arrays, protocol=4), numpy_pickle)
         _native.convert_model(stored, folder / "body.safetensors")
         compare("safetensors", folder / "body.safetensors", numpy_raw)

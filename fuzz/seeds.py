@@ -1,6 +1,6 @@
 """Writes the first inputs of every fuzz target to `fuzz/corpus`: small rigs in every format.
 
-    python fuzz/seeds.py && cargo fuzz run --sanitizer none pickle -- -dict=fuzz/pickle.dict
+python fuzz/seeds.py && cargo fuzz run --sanitizer none pickle -- -dict=fuzz/pickle.dict
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def folder(target: str) -> Path:
 def main() -> None:
     rig = synthetic.generic(vertices=3, joints=2, columns=1, influences=2, posedirs=True, dtype=np.float32)
     fortran = {key: np.asfortranarray(array.astype(">f4")) for key, array in rig.items()}
-    for name, arrays in (("rig", rig), ("fortran", fortran), ("mano", synthetic.mano(1, 1, 1, dtype=np.float16))):
+    for name, arrays in (
+        ("rig", rig),
+        ("fortran", fortran),
+        ("mano", synthetic.mano(1, 1, 1, dtype=np.float16)),
+    ):
         synthetic.save_npz(folder("npz") / f"{name}.npz", arrays)
         synthetic.save_npz(folder("npz") / f"{name}_deflated.npz", arrays, compressed=True)
         for protocol in range(6):

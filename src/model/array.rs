@@ -32,7 +32,7 @@ impl DType {
 }
 
 /// The element types of an [`Array`].
-pub trait Element: Pod + Default {
+pub trait Element: Pod + Default + Send + Sync {
     const DTYPE: DType;
 }
 

@@ -3,6 +3,8 @@
 //! A [`Header`] is known and checked before any data is read; [`floats`], [`indices`] and [`transposed_floats`] then
 //! turn the data into an [`Array`].
 
+use std::thread;
+
 use half::f16;
 
 use super::array::{Array, DType, Element};
@@ -251,23 +253,35 @@ fn ordered<T: Element>(header: &Header, decode: impl FnOnce(&mut [T]) -> Result<
     })
 }
 
-/// `[rows, columns]`, unaligned in a file's bytes, to `[columns, rows]`.
+/// `[rows, columns]`, unaligned in a file's bytes, to `[columns, rows]`; two threads move half of the columns each.
 fn transpose<T: Element>(data: &[u8], rows: usize, columns: usize) -> Result<Array> {
     Array::filled(&[columns, rows], |moved: &mut [T]| {
-        blocks(rows, columns, |row, column| {
-            let start = (row * columns + column) * size_of::<T>();
-            moved[column * rows + row] = bytemuck::pod_read_unaligned(&data[start..start + size_of::<T>()]);
+        let half = (columns / 2).next_multiple_of(COLUMNS).min(columns);
+        let (first, second) = moved.split_at_mut(half * rows);
+        thread::scope(|scope| {
+            scope.spawn(|| transpose_columns(data, rows, columns, half, second));
+            transpose_columns(data, rows, columns, 0, first);
         });
         Ok(())
     })
 }
 
-/// Visits every (row, column) of a matrix in blocks that stay within the cache while they are transposed: as many
-/// columns as fill a cache line, and enough rows that whole lines are written.
+/// As many columns, from the `first` on, as `moved` has rows.
+fn transpose_columns<T: Element>(data: &[u8], rows: usize, columns: usize, first: usize, moved: &mut [T]) {
+    blocks(rows, moved.len() / rows.max(1), |row, column| {
+        let start = (row * columns + first + column) * size_of::<T>();
+        moved[column * rows + row] = bytemuck::pod_read_unaligned(&data[start..start + size_of::<T>()]);
+    });
+}
+
+/// The block of a matrix that stays within the cache while it is transposed: as many columns as fill a cache line, and
+/// enough rows that whole lines are written.
+const ROWS: usize = 256;
+const COLUMNS: usize = 16;
+
+/// Visits every (row, column) of a matrix block by block.
 #[inline]
 fn blocks(rows: usize, columns: usize, mut visit: impl FnMut(usize, usize)) {
-    const ROWS: usize = 256;
-    const COLUMNS: usize = 16;
     for first_row in (0..rows).step_by(ROWS) {
         for first_column in (0..columns).step_by(COLUMNS) {
             for column in first_column..columns.min(first_column + COLUMNS) {

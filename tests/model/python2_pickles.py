@@ -1,3 +1,5 @@
+# ruff: noqa
+# fmt: off
 """Writes `python2_protocol{0,1,2}.pkl`: a rig of 3 vertices and 2 joints, pickled by Python 2 as official files were.
 
 Run once with Python 2.7; numpy, scipy and chumpy need not be installed, since classes of the same names that reduce to

@@ -116,6 +116,23 @@ fn metadata_must_fit_the_arrays() {
 }
 
 #[test]
+fn mapped_values_are_checked_too() {
+    let path = scratch("not_finite.safetensors");
+    let model = Model::from_bytes(&npz(&fields(), Packing::Stored)).expect("a good file");
+    model.save(&path).expect("a writable folder");
+    let mut bytes = fs::read(&path).expect("the file just written");
+    // The last value of the ramp stands once, in posedirs.
+    let last = ramp(81)[80].to_le_bytes();
+    let place = bytes.windows(8).position(|window| window == last).expect("the value");
+    bytes[place..place + 8].copy_from_slice(&f64::NAN.to_le_bytes());
+    fs::write(&path, bytes).expect("a writable folder");
+    assert_eq!(
+        Model::load(&path).expect_err("a bad value").to_string(),
+        format!("{}: key 'posedirs' holds NaN at [8, 8], expected finite numbers", path.display())
+    );
+}
+
+#[test]
 fn damage_anywhere_is_survived() {
     let path = scratch("damaged.safetensors");
     Model::from_bytes(&npz(&fields(), Packing::Stored)).expect("a good file").save(&path).expect("a writable folder");

@@ -1,10 +1,10 @@
-"""Body models with the shapes of the published ones and invented content, as dicts of arrays under the file keys.
+"""Body models with the shapes of the published ones and invented content: dicts of arrays by file key.
 
     arrays = synthetic.smplx(vertices=200, seed=3, columns=20)
     synthetic.save_npz("SMPLX_NEUTRAL.npz", arrays)
 
-Nothing here comes from a real model: the template is a random smooth blob, the blend shapes are random low-frequency
-waves over it, and only the joint trees and array shapes are those of the published file formats.
+Nothing here comes from a real model: the template is a random blob, the blend shapes are random slow waves
+over it, and only the joint trees and array shapes are those of the published file formats.
 """
 
 from __future__ import annotations
@@ -41,13 +41,20 @@ SMPLH_TREE = _with_hands(BODY)
 SMPLX_TREE = _with_hands([*BODY, 15, 15, 15])
 
 
-def smpl(vertices: int = 6890, faces: int = 13776, columns: int = 10, seed: int = 0, dtype=np.float64) -> Arrays:
+def smpl(
+    vertices: int = 6890, faces: int = 13776, columns: int = 10, seed: int = 0, dtype=np.float64
+) -> Arrays:
     """SMPL: 24 joints."""
     return body(SMPL_TREE, vertices, faces, columns, seed, dtype)
 
 
 def smplh(
-    vertices: int = 6890, faces: int = 13776, columns: int = 16, seed: int = 0, dtype=np.float64, hands: bool = True
+    vertices: int = 6890,
+    faces: int = 13776,
+    columns: int = 16,
+    seed: int = 0,
+    dtype=np.float64,
+    hands: bool = True,
 ) -> Arrays:
     """SMPL-H: 52 joints; the AMASS file is the one without hand components (`hands=False`)."""
     arrays = body(SMPLH_TREE, vertices, faces, columns, seed, dtype)
@@ -75,12 +82,16 @@ def smplx(
     return arrays
 
 
-def mano(vertices: int = 778, faces: int = 1538, columns: int = 10, seed: int = 0, dtype=np.float64) -> Arrays:
+def mano(
+    vertices: int = 778, faces: int = 1538, columns: int = 10, seed: int = 0, dtype=np.float64
+) -> Arrays:
     """MANO: 16 joints, one hand."""
     return body(MANO_TREE, vertices, faces, columns, seed, dtype) | _hands(("",), seed, dtype)
 
 
-def flame(vertices: int = 5023, faces: int = 9976, columns: int = 400, seed: int = 0, dtype=np.float64) -> Arrays:
+def flame(
+    vertices: int = 5023, faces: int = 9976, columns: int = 400, seed: int = 0, dtype=np.float64
+) -> Arrays:
     """FLAME: 5 joints. Its landmarks are in side files: see `flame_landmarks`."""
     return body(FLAME_TREE, vertices, faces, columns, seed, dtype)
 
@@ -108,7 +119,7 @@ def generic(
     dtype=np.float64,
     posedirs: bool = False,
 ) -> Arrays:
-    """Any other rig: joints move with the shape by directions of their own, and nothing corrects for the pose."""
+    """Any other rig: joints have shape directions of their own, and nothing corrects for the pose."""
     random = np.random.default_rng(seed)
     tree = [ROOT, *(int(random.integers(0, joint)) for joint in range(1, joints))]
     arrays = body(tree, vertices, 2 * vertices, columns, seed, dtype, influences)
@@ -206,7 +217,9 @@ def chumpy_modules() -> tuple[types.ModuleType, types.ModuleType, types.ModuleTy
             self._dirty_vars = {"a", "idxs"}
             self._itr = None
 
-    package, ch, reordering = (types.ModuleType(name) for name in ("chumpy", "chumpy.ch", "chumpy.reordering"))
+    package, ch, reordering = (
+        types.ModuleType(name) for name in ("chumpy", "chumpy.ch", "chumpy.reordering")
+    )
     for module, cls in ((ch, Ch), (reordering, Select)):
         cls.__module__ = module.__name__
         cls.__qualname__ = cls.__name__

@@ -40,7 +40,9 @@ UNUSED = ("hands_coeffs", "joint2num", "part2num")
 def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a model file, as numpy sees them."""
     content = _native.load_model(path)
-    return {name: np.from_dlpack(array) for name, array in content.items() if isinstance(array, _native.Array)}
+    return {
+        name: np.from_dlpack(array) for name, array in content.items() if isinstance(array, _native.Array)
+    }
 
 
 def expected(arrays: Arrays) -> Arrays:
@@ -84,14 +86,14 @@ def test_every_model_in_every_format(
 
 @pytest.mark.parametrize(
     "change",
-    [np.asfortranarray, lambda array: array.astype(array.dtype.newbyteorder(">")) if array.dtype.kind != "O" else array],
+    [np.asfortranarray, lambda array: array.astype(array.dtype.newbyteorder(">"))],
     ids=["Fortran order", "big-endian"],
 )
 @pytest.mark.parametrize("save", FORMATS.values(), ids=FORMATS.keys())
 def test_memory_layout_does_not_matter(
     save: Callable[[Path, Arrays], Path], change: Callable[[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
-    arrays = synthetic.smplx(**SMALL, columns=20)
+    arrays = synthetic.smplh(**SMALL)
     assert_same(load(save(tmp_path, {key: change(array) for key, array in arrays.items()})), arrays)
 
 
@@ -111,7 +113,11 @@ def test_the_family_is_recognised(
     model: Callable[..., Arrays], family: str, betas: int, expressions: int, tmp_path: Path
 ) -> None:
     content = _native.load_model(synthetic.save_npz(tmp_path / "body.npz", model()))
-    assert (content["family"], content["num_betas"], content["num_expressions"]) == (family, betas, expressions)
+    assert (content["family"], content["num_betas"], content["num_expressions"]) == (
+        family,
+        betas,
+        expressions,
+    )
 
 
 @pytest.fixture
@@ -123,16 +129,22 @@ def chumpy(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable, Callable]:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_like_the_official_ones(protocol: int, chumpy: tuple[Callable, Callable], tmp_path: Path) -> None:
+def test_pickles_like_the_official_ones(
+    protocol: int, chumpy: tuple[Callable, Callable], tmp_path: Path
+) -> None:
     ch, select = chumpy
     arrays = synthetic.smpl(**SMALL)
-    # The ten shape directions are picked from a larger space, as in MANO; posedirs from an array in Fortran order.
+    # The ten shape directions are picked from a larger space, as in MANO.
     space = np.concatenate([arrays["shapedirs"], arrays["shapedirs"][:, :, :3]], axis=2)
     picked = np.arange(space.size).reshape(space.shape)[:, :, :10]
     official = arrays | {
         "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
         "shapedirs": select(ch(space), picked.ravel(), arrays["shapedirs"].shape),
-        "posedirs": select(np.asfortranarray(arrays["posedirs"]), np.arange(arrays["posedirs"].size), arrays["posedirs"].shape),
+        "posedirs": select(
+            np.asfortranarray(arrays["posedirs"]),
+            np.arange(arrays["posedirs"].size),
+            arrays["posedirs"].shape,
+        ),
         "weights": select(ch(arrays["weights"]), np.arange(arrays["weights"].size).reshape(40, 24)),
         "v_template": ch(arrays["v_template"]),
         "J": np.zeros((24, 3)),
@@ -221,13 +233,15 @@ def test_a_capsule_that_nobody_takes_is_freed(tmp_path: Path) -> None:
 
 
 def test_errors_have_the_usual_types(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing.npz"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
         _native.load_model(tmp_path / "nothing.npz")
     with pytest.raises(FileNotFoundError, match="no model file fits"):
         _native.load_model(tmp_path)
     arrays = synthetic.smpl(**SMALL)
     arrays["weights"] = arrays["weights"][:, :23]
-    with pytest.raises(ValueError, match=r"body.npz: key 'weights' has shape \[40, 23\], expected \[40, 24\]"):
+    with pytest.raises(
+        ValueError, match=r"body.npz: key 'weights' has shape \[40, 23\], expected \[40, 24\]"
+    ):
         _native.load_model(synthetic.save_npz(tmp_path / "body.npz", arrays))
-    with pytest.raises(ValueError, match="gender is \"any\", expected one of neutral, female, male"):
+    with pytest.raises(ValueError, match='gender is "any", expected one of neutral, female, male'):
         _native.load_model(tmp_path, gender="any")

@@ -1,12 +1,25 @@
 //! A body model and a pose become vertices, joints and transforms. One file a stage: checks, CPU path, launch.
 
+mod backward;
+mod forward;
+mod kinematic_chain;
+mod pose;
+mod posed_skinning;
 mod real;
 mod rodrigues;
 mod rotation;
+mod skinning;
 mod stumpff;
 
-use crate::cuda::Program;
 pub(crate) use real::{Real, for_real};
+use crate::cuda::Program;
 
 /// Every CUDA program of this part, for compilation ahead of use.
-pub(crate) static PROGRAMS: &[&Program] = &[&rodrigues::PROGRAM, &stumpff::PROGRAM];
+pub(crate) static PROGRAMS: &[&Program] = &[
+    &kinematic_chain::PROGRAM,
+    &pose::PROGRAM,
+    &posed_skinning::PROGRAM,
+    &rodrigues::PROGRAM,
+    &skinning::PROGRAM,
+    &stumpff::PROGRAM,
+];

@@ -9,7 +9,7 @@ mod program;
 pub(crate) use cache::folder as cache_folder;
 #[cfg(feature = "python")]
 pub(crate) use compile::{Compiled, compile, version as nvrtc_version};
-pub(crate) use launch::{Kernel, launch_1d};
+pub(crate) use launch::{Kernel, blocks_of, launch_1d};
 pub(crate) use program::Program;
 
 use crate::Error;

@@ -53,21 +53,33 @@ impl Program {
         unsafe {
             let module = result::module::load_data(compiled.cubin.as_ptr().cast())?;
             for symbol in compiled.symbols {
-                let symbol =
-                    CString::new(symbol).map_err(|_| Error::Runtime("a kernel's name contains a zero byte".into()))?;
+                let symbol = CString::new(symbol).map_err(|_| Error::Runtime("a kernel's name contains a zero byte".into()))?;
                 let function = result::module::get_function(module, symbol)?;
                 // Without this the driver loads the code in the first launch, which a capture forbids.
                 sys::cuFuncLoad(function).result()?;
-                kernels.push(Kernel::new(function));
+                kernels.push(Kernel::new(function, allow_shared_memory(function, device)?));
             }
         }
         Ok(slot.get_or_init(|| kernels))
     }
 
     fn slot(&self, device: usize) -> Result<&OnceLock<Vec<Kernel>>> {
-        self.loaded
-            .get(device)
-            .ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
+        self.loaded.get(device).ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
+    }
+}
+
+/// Lets a kernel have all the shared memory that a block of this device can have beside its static part; how many bytes.
+fn allow_shared_memory(function: sys::CUfunction, device: usize) -> Result<u32> {
+    use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as OPTIN;
+    use sys::CUfunction_attribute_enum::{
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as STATIC,
+    };
+    // SAFETY: the device exists and the function was loaded on it.
+    unsafe {
+        let whole = result::device::get_attribute(result::device::get(device as i32)?, OPTIN)?;
+        let dynamic = whole - result::function::get_function_attribute(function, STATIC)?;
+        result::function::set_function_attribute(function, DYNAMIC, dynamic)?;
+        Ok(dynamic as u32)
     }
 }
 
@@ -94,7 +106,6 @@ fn architecture(device: usize) -> Result<String> {
     };
     let device = result::device::get(device as i32)?;
     // SAFETY: the device exists.
-    let (major, minor) =
-        unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
+    let (major, minor) = unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
     Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
 }

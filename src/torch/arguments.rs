@@ -64,6 +64,31 @@ impl<'a> Argument<'a> {
         }
     }
 
+    pub(crate) fn int32(self) -> Result<Self> {
+        self.integers(Kind::Int)
+    }
+
+    pub(crate) fn int64(self) -> Result<Self> {
+        self.integers(Kind::Int64)
+    }
+
+    fn integers(self, expected: Kind) -> Result<Self> {
+        match self.tensor.f_kind()? {
+            kind if kind == expected => Ok(self),
+            kind => Err(Error::Type(format!(
+                "{}: {} is {}, expected {}",
+                self.operator,
+                self.name,
+                kind_name(kind),
+                kind_name(expected)
+            ))),
+        }
+    }
+
+    pub(crate) fn rank(self, rank: usize) -> Result<Self> {
+        if self.tensor.dim() == rank { Ok(self) } else { Err(self.wrong_shape(&format!("{rank} dimensions"))) }
+    }
+
     /// `-1` stands for any size.
     pub(crate) fn shape(self, expected: &[i64]) -> Result<Self> {
         let found = self.tensor.size();
@@ -80,19 +105,24 @@ impl<'a> Argument<'a> {
         Err(self.wrong_shape(&format!("[..., {}]", sizes.join(", "))))
     }
 
+    pub(crate) fn same_device(self, other: Self) -> Result<Self> {
+        let (device, expected) = (self.tensor.device(), other.tensor.device());
+        if device == expected {
+            return Ok(self);
+        }
+        Err(Error::Value(format!(
+            "{}: {} is on {}, expected {} as {}",
+            self.operator,
+            self.name,
+            device_name(device),
+            device_name(expected),
+            other.name
+        )))
+    }
+
     /// The same device and dtype as another argument.
     pub(crate) fn like(self, other: Self) -> Result<Self> {
-        let (device, expected) = (self.tensor.device(), other.tensor.device());
-        if device != expected {
-            return Err(Error::Value(format!(
-                "{}: {} is on {}, expected {} as {}",
-                self.operator,
-                self.name,
-                device_name(device),
-                device_name(expected),
-                other.name
-            )));
-        }
+        self.same_device(other)?;
         let (kind, expected) = (self.tensor.f_kind()?, other.tensor.f_kind()?);
         if kind != expected {
             return Err(Error::Type(format!(

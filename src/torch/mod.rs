@@ -5,5 +5,5 @@ pub(crate) mod border;
 pub mod operators;
 pub(crate) mod parallel;
 
-pub(crate) use arguments::Arguments;
+pub(crate) use arguments::{Argument, Arguments};
 pub(crate) use border::{Outputs, entry};

@@ -30,12 +30,25 @@ c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
 }
 
+// Defines `function()`, the typed handle of an operator, looked up once.
+#define AVATORCH_OPERATOR(function, Signature, name)                          \
+  static const c10::TypedOperatorHandle<Signature>& function() {              \
+    static const auto handle = ::avatorch::find_operator<Signature>(name);    \
+    return handle;                                                            \
+  }
+
 inline bool has_tangent(const Tensor& tensor) { return torch::autograd::isFwGradDefined(tensor); }
 inline bool has_tangent(const std::optional<Tensor>& tensor) { return torch::autograd::isFwGradDefined(tensor); }
 template <class... Tensors>
 bool any_tangent(const Tensors&... tensors) {
   return (has_tangent(tensors) || ...);
 }
+
+// The sum of two terms either of which may be undefined, which stands for zero.
+inline Tensor plus(const Tensor& a, const Tensor& b) { return !a.defined() ? b : !b.defined() ? a : a + b; }
+
+// The gradient of an argument that was broadcast to the gradient's shape.
+inline Tensor reduced_to(const Tensor& grad, const Tensor& argument) { return at::sum_to(grad, argument.sym_sizes()); }
 
 // Formula has `name` and `backward(grads, saved, needs)`: gradients of the outputs (undefined where none arrived) and
 // what was saved to gradients of the inputs.

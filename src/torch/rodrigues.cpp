@@ -14,14 +14,8 @@ namespace avatorch {
 using Forward = Tensor(const Tensor&);
 using Backward = Tensor(const Tensor&, const Tensor&);
 
-static const auto& forward_operator() {
-  static const auto op = find_operator<Forward>("smplx::rodrigues");
-  return op;
-}
-static const auto& backward_operator() {
-  static const auto op = find_operator<Backward>("smplx::rodrigues_backward");
-  return op;
-}
+AVATORCH_OPERATOR(forward_operator, Forward, "smplx::rodrigues")
+AVATORCH_OPERATOR(backward_operator, Backward, "smplx::rodrigues_backward")
 
 Tensor rodrigues(const Tensor& rotvec) { return forward_operator().call(rotvec); }
 

@@ -12,10 +12,7 @@ namespace avatorch {
 
 using Signature = Tensor(const Tensor&, int64_t);
 
-static const auto& stumpff_operator() {
-  static const auto op = find_operator<Signature>("smplx::stumpff");
-  return op;
-}
+AVATORCH_OPERATOR(stumpff_operator, Signature, "smplx::stumpff")
 
 Tensor stumpff(const Tensor& x, int64_t order) { return stumpff_operator().call(x, order); }
 

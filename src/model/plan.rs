@@ -53,6 +53,8 @@ pub(super) struct Hands {
     pub(super) means: [Option<Entry>; 3],      // one hand, left, right: [45]
 }
 
+/// Vertices or joints, so that sizes computed from their number cannot overflow.
+const MAX_COUNT: usize = 1 << 28;
 /// Rows of the contour table: one per degree of head rotation, -39 to 39.
 const CONTOUR_ROWS: usize = 79;
 /// Three joints in each of five fingers, three numbers each.
@@ -74,8 +76,8 @@ impl Plan {
         }
         let joints = parents.header.shape[parents.header.shape.len() - 1];
         for (key, what, count) in [("v_template", "vertices", vertices), (parents.key, "joints", joints)] {
-            if count == 0 {
-                return Err(Error::Value(format!("key '{key}' holds no {what}, expected at least one")));
+            if !(1..=MAX_COUNT).contains(&count) {
+                return Err(Error::Value(format!("key '{key}' holds {count} {what}, expected 1 to {MAX_COUNT}")));
             }
         }
 

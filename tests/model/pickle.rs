@@ -184,13 +184,26 @@ fn values_that_are_no_arrays_are_named() {
 }
 
 #[test]
+fn shapes_that_no_file_can_hold_are_refused() {
+    let many = |count: usize| {
+        let mut field = Field::new("v_template", "<f8", &[3, 3], &crate::rig::ramp(9));
+        field.shape[0] = count;
+        pickled(&with(field))
+    };
+    assert!(refusal(&many(1 << 62)).starts_with("key 'v_template' holds 4611686018427387904 vertices, expected 1 to "));
+    assert!(refusal(&many(usize::MAX)).starts_with("key 'v_template' cannot be read: a numpy array without a shape"));
+    assert!(refusal(&many(4)).contains("expected [4, 3, any]"));
+    let empty = b"cscipy.sparse._csc\ncsc_matrix\n)\x81}(X\x06\x00\x00\x00_shape\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x40K\x00\x86";
+    let parts = ["data", "indices", "indptr"].map(|key| [text(key), array(&Field::new("", "<i4", &[0], &[]))].concat());
+    let code = [&empty[..], &parts.concat(), b"ub"].concat();
+    assert!(refusal(&with_value("weights", &code)).contains("expected [3, 2]"));
+}
+
+#[test]
 fn terms_within_terms_end_somewhere() {
     // A Ch whose x is itself.
     let cycle = b"cchumpy.ch\nCh\n)\x81q\x05}X\x01\x00\x00\x00xh\x05sb";
-    assert_eq!(
-        refusal(&with_value("weights", cycle)),
-        "key 'weights' is not what was expected: terms are nested too deeply"
-    );
+    assert_eq!(refusal(&with_value("weights", cycle)), "key 'weights' cannot be read: terms are nested too deeply");
 }
 
 #[test]

@@ -46,8 +46,8 @@ impl Form {
     }
 }
 
-fn expected(what: &str) -> Error {
-    Error::Value(format!("is not what was expected: {what}"))
+fn unreadable(what: &str) -> Error {
+    Error::Value(format!("cannot be read: {what}"))
 }
 
 impl<'a> PickleFile<'a> {
@@ -125,21 +125,22 @@ impl Pickled<'_> {
 
     fn form(&self, value: Value, depth: usize) -> Result<Form> {
         if depth > MAX_DEPTH {
-            return Err(expected("terms are nested too deeply"));
+            return Err(unreadable("terms are nested too deeply"));
         }
         let Some((callable, _, state)) = self.call(value) else {
             return Err(Error::Value(format!("is {}, expected an array", self.describe(value))));
         };
         match callable {
             Global::Reconstruct | Global::FromBuffer => {
-                let array = self.ndarray_state(value).ok_or_else(|| expected("a numpy array without its parts"))?;
-                let (kind, big_endian) = self.dtype(array.dtype).ok_or_else(|| expected("a numpy dtype"))?;
-                let shape = self.shape(array.shape).ok_or_else(|| expected("the shape of a numpy array"))?;
+                let array = self.ndarray_state(value).ok_or_else(|| unreadable("a numpy array without its parts"))?;
+                let (kind, big_endian) =
+                    self.dtype(array.dtype).ok_or_else(|| unreadable("a numpy array without a dtype"))?;
+                let shape = self.shape(array.shape).ok_or_else(|| unreadable("a numpy array without a shape"))?;
                 Ok(Form::Dense { header: Header { kind, big_endian, fortran: array.fortran, shape }, data: array.data })
             }
             Global::CscMatrix => self.csc(state),
             Global::Ch => {
-                let x = self.entry(state, "x").ok_or_else(|| expected("a chumpy Ch without x"))?;
+                let x = self.entry(state, "x").ok_or_else(|| unreadable("a chumpy Ch without x"))?;
                 self.chumpy_term(x, depth)
             }
             Global::Select => self.select(state, depth),
@@ -151,7 +152,7 @@ impl Pickled<'_> {
     fn chumpy_term(&self, value: Value, depth: usize) -> Result<Form> {
         match self.form(value, depth + 1)? {
             // Expanding one is for the caller to allow, who cannot see inside a term.
-            Form::Csc { .. } => Err(expected("a sparse matrix within a chumpy term")),
+            Form::Csc { .. } => Err(unreadable("a sparse matrix within a chumpy term")),
             form => Ok(form),
         }
     }
@@ -210,10 +211,10 @@ impl Pickled<'_> {
         let part = |keys: [&str; 2]| keys.iter().find_map(|key| self.entry(state, key));
         let parts = (part(["_shape", "shape"]), part(["data", "data"]), part(["indices", "indices"]));
         let ((Some(shape), Some(values), Some(rows)), Some(starts)) = (parts, self.entry(state, "indptr")) else {
-            return Err(expected("a scipy csc matrix without _shape, data, indices and indptr"));
+            return Err(unreadable("a scipy csc matrix without _shape, data, indices and indptr"));
         };
         let shape = self.shape(shape).filter(|shape| shape.len() == 2);
-        let shape = shape.ok_or_else(|| expected("a scipy csc matrix without two sizes"))?;
+        let shape = shape.ok_or_else(|| unreadable("a scipy csc matrix without two sizes"))?;
         let values_header = self.form(values, 1)?.header().clone();
         // Dense values stay as they are; only their places change.
         let header = Header { shape, fortran: false, ..values_header };
@@ -222,7 +223,7 @@ impl Pickled<'_> {
 
     fn select(&self, state: Value, depth: usize) -> Result<Form> {
         let (Some(from), Some(idxs)) = (self.entry(state, "a"), self.entry(state, "idxs")) else {
-            return Err(expected("a chumpy Select without a and idxs"));
+            return Err(unreadable("a chumpy Select without a and idxs"));
         };
         let source = self.chumpy_term(from, depth)?;
         let (picked, own_shape) = self.integers(idxs)?;
@@ -230,7 +231,7 @@ impl Pickled<'_> {
             Some(preferred) if preferred != Value::None => {
                 let sizes = self.integers(preferred)?.0;
                 resolve_shape(&sizes, picked.len())
-                    .ok_or_else(|| expected(&format!("a chumpy Select of {} entries as {sizes:?}", picked.len())))?
+                    .ok_or_else(|| unreadable(&format!("a chumpy Select of {} entries as {sizes:?}", picked.len())))?
             }
             _ => own_shape,
         };
@@ -247,7 +248,7 @@ impl Pickled<'_> {
         if let Some(items) = self.sequence(value) {
             let integer = |item: &Value| match item {
                 Value::Int(value) => Ok(*value),
-                _ => Err(expected("a list of integers")),
+                _ => Err(unreadable("a list of other things than integers")),
             };
             return Ok((items.iter().map(integer).collect::<Result<_>>()?, vec![items.len()]));
         }
@@ -257,7 +258,7 @@ impl Pickled<'_> {
                 let array = stored::indices(&header, &self.bytes(data)?)?;
                 Ok((array.as_slice().unwrap_or_default().to_vec(), header.shape))
             }
-            _ => Err(expected("a plain array of 32- or 64-bit integers")),
+            _ => Err(unreadable("indices other than 32- or 64-bit integers")),
         }
     }
 
@@ -278,8 +279,10 @@ impl Pickled<'_> {
                 if matches!(self.text(encoding), Some("latin1" | "latin-1")) =>
             {
                 match self.object(text) {
-                    Some(Object::Text(text)) => latin1(text).map(Cow::Owned).ok_or_else(|| expected("Latin-1 text")),
-                    _ => Err(expected("text to encode")),
+                    Some(Object::Text(text)) => latin1(text)
+                        .map(Cow::Owned)
+                        .ok_or_else(|| unreadable("bytes written as text that is not Latin-1")),
+                    _ => Err(unreadable("bytes written as something other than text")),
                 }
             }
             _ => Err(Error::Value(format!("has data that is {}, expected bytes", self.describe(value)))),
@@ -325,7 +328,7 @@ fn resolve_shape(sizes: &[i64], count: usize) -> Option<Vec<usize>> {
 fn expand_csc(header: &Header, values: &[u8], rows: &[i64], starts: &[i64]) -> Result<Vec<u8>> {
     let size = header.kind.size();
     let (height, width) = (header.shape[0], header.shape[1]);
-    let length = header.byte_len().ok_or_else(|| expected("a sparse matrix of possible size"))?;
+    let length = header.byte_len().ok_or_else(|| unreadable("a sparse matrix of impossible size"))?;
     let wrong = || {
         Error::Value(format!(
             "is a scipy csc matrix of shape {:?} whose data, indices and indptr do not belong together",
@@ -338,6 +341,9 @@ fn expand_csc(header: &Header, values: &[u8], rows: &[i64], starts: &[i64]) -> R
         && starts.last().and_then(|&end| usize::try_from(end).ok()) == Some(rows.len());
     if !bounds_fit || values.len() != rows.len() * size {
         return Err(wrong());
+    }
+    if length == 0 {
+        return Ok(Vec::new());
     }
     let mut dense = vec![0; length];
     let mut last_column = vec![usize::MAX; height];

@@ -36,6 +36,12 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
     let mut warnings = Vec::new();
     let parents = read_parents(source, &plan.parents, &mut warnings)?;
     let family = match metadata.parsed("family", Family::from_name)? {
+        Some(family) if family != Family::Generic && family.parents() != parents => {
+            return Err(Error::Value(format!(
+                "metadata 'family' is {:?}, expected \"generic\": 'parents' is another tree of joints",
+                family.name()
+            )));
+        }
         Some(family) => family,
         // Without both of these a rig of the same joints is no body of the family.
         None if matches!(plan.joint_source, JointSource::Directions(..)) || plan.posedirs.is_none() => Family::Generic,

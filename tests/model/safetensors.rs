@@ -91,11 +91,15 @@ fn metadata_must_fit_the_arrays() {
     *tree = Field::new("parents", "<i4", &[2], &[-1.0, 0.0]);
     let with = |extra: &[(&str, &str)]| file(&[&FORMAT[..], extra].concat(), &layout);
 
-    let model = Model::from_bytes(&with(&[("num_betas", "1"), ("num_expressions", "1"), ("family", "flame")]));
+    let model = Model::from_bytes(&with(&[("num_betas", "1"), ("num_expressions", "1"), ("family", "generic")]));
     let model = model.expect("a good file");
-    assert_eq!((model.family, model.num_betas, model.num_expressions), (Family::Flame, 1, 1));
+    assert_eq!((model.family, model.num_betas, model.num_expressions), (Family::Generic, 1, 1));
     for (extra, text) in [
         (&[("family", "dog")][..], "metadata 'family' is \"dog\", which is not one of the known values"),
+        (
+            &[("family", "flame")],
+            "metadata 'family' is \"flame\", expected \"generic\": 'parents' is another tree of joints",
+        ),
         (
             &[("num_betas", "2"), ("num_expressions", "1")],
             "metadata has 2 betas and 1 expressions, expected together the 2 columns of 'shapedirs'",

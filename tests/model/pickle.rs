@@ -174,6 +174,15 @@ fn a_small_pickle_stays_small() {
 }
 
 #[test]
+fn a_million_entries_of_one_long_key_are_nothing() {
+    let key = "k".repeat(1 << 20);
+    let mut bytes = [b"\x80\x02}(", &text(&key)[..], b"q\x00N"].concat();
+    bytes.extend(b"h\x00N".repeat(300_000));
+    bytes.extend(b"u.");
+    assert_eq!(refusal(&bytes), "has no key 'v_template'; found: ");
+}
+
+#[test]
 fn values_that_are_no_arrays_are_named() {
     for (code, what) in [(&b"N"[..], "None"), (b"K\x05", "a plain number"), (b"]", "a list"), (b"}", "a dict")] {
         assert_eq!(refusal(&with_value("weights", code)), format!("key 'weights' is {what}, expected an array"));

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 
 /// Terms within terms; official files have at most two.
 const MAX_DEPTH: usize = 8;
+/// Bytes of the longest key that is listed.
+const MAX_KEY: usize = 64;
 
 /// A pickled dict of arrays.
 #[derive(Debug)]
@@ -87,18 +89,18 @@ impl<'a> PickleFile<'a> {
 
 impl Source for PickleFile<'_> {
     fn keys(&self) -> Vec<String> {
-        self.entries().iter().filter_map(|&(key, _)| self.pickled.text(key)).map(str::to_owned).collect()
+        let names = self.entries().iter().filter_map(|&(key, _)| self.pickled.text(key));
+        // A million keys may all be one long text.
+        names.filter(|name| name.len() <= MAX_KEY).map(str::to_owned).collect()
     }
 
     fn header(&self, key: &str) -> Result<Option<Header>> {
-        // As in Python, the last entry with a key is the one that counts.
-        let entry = self.entries().iter().rev().find(|&&(name, _)| self.pickled.text(name) == Some(key));
-        entry.map(|&(_, value)| self.pickled.form(value, 0).map(|form| form.header().clone())).transpose()
+        let value = self.pickled.entry(self.pickled.root, key);
+        value.map(|value| self.pickled.form(value, 0).map(|form| form.header().clone())).transpose()
     }
 
     fn data(&self, key: &str) -> Result<Cow<'_, [u8]>> {
-        let entry = self.entries().iter().rev().find(|&&(name, _)| self.pickled.text(name) == Some(key));
-        let value = entry.map_or(Value::None, |&(_, value)| value);
+        let value = self.pickled.entry(self.pickled.root, key).unwrap_or(Value::None);
         self.pickled.data(&self.pickled.form(value, 0)?, 0)
     }
 }
@@ -119,8 +121,14 @@ impl Pickled<'_> {
         }
     }
 
+    /// The value of a key. As in Python, the last entry with that key is the one that counts.
     fn entry(&self, dict: Value, key: &str) -> Option<Value> {
-        self.dict(dict)?.iter().rev().find(|&&(name, _)| self.text(name) == Some(key)).map(|&(_, value)| value)
+        let is_key = |name: Value| match self.object(name) {
+            Some(Object::Text(text)) => text == key,
+            Some(Object::Bytes(bytes)) => **bytes == *key.as_bytes(),
+            _ => false,
+        };
+        self.dict(dict)?.iter().rev().find(|&&(name, _)| is_key(name)).map(|&(_, value)| value)
     }
 
     fn form(&self, value: Value, depth: usize) -> Result<Form> {

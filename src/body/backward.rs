@@ -157,7 +157,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         })
     })?;
     let or_zeros = |grad: &Option<Tensor>| match grad {
-        Some(grad) => Ok(grad.f_clone(f_copy()?out_like)?),
+        Some(grad) => Ok(grad.f_alias_copy()?),
         None => Ok(zeros_like(&v_posed)?),
     };
     give(Template, &|| or_zeros(&g_v_shaped))?;
@@ -177,10 +177,10 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         let v_shaped = tensor(15, "v_shaped", &of_vertices)?.f_movedim_int(1, 0)?.f_reshape([vertices, -1])?;
         Ok(g_joints.f_movedim_int(1, 0)?.f_reshape([joint_count, -1])?.f_mm(&v_shaped.f_tr()?)?)
     })?;
-    give(JointTemplate, &|| Ok(g_joints.f_clone(f_copy()?out_like)?))?;
+    give(JointTemplate, &|| Ok(g_joints.f_alias_copy()?))?;
     give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients)?.f_view([joint_count, 3, -1])?))?;
     give(VertexOffsets, &|| or_zeros(&g_v_posed))?;
-    give(JointOffsets, &|| Ok(g_joints.f_clone(f_copy()?out_like)?))?;
+    give(JointOffsets, &|| Ok(g_joints.f_alias_copy()?))?;
     if needs(Weights) {
         skin = Skin { weights: weights.tensor.f_empty_like()?.f_zero_()?, joints: None, joint_count };
         if let Some(g) = &g_vertices {

@@ -16,13 +16,38 @@ extern "C" int32_t avatorch_forward_backward(avatorch::Call*);
 namespace avatorch {
 
 using at::TensorList;
+using Preparation = std::optional<std::vector<Tensor>>;  // what smplx::prepare returned
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Forward = Results(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&,
-                        const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
-                        const OptionalTensor&, const OptionalTensor&, TensorList, bool);
-using Backward = std::vector<Tensor>(TensorList, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
-                                     const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&,
-                                     const Tensor&, const Tensor&, const Tensor&, const Tensor&, TensorList, int64_t, int64_t);
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// The parameters of the two operators, in the order of their schemas, and the same as arguments.
+#define FORWARD_PARAMETERS                                                                                               \
+  const Tensor &shape, const Tensor &pose, const OptionalTensor &transl, const Tensor &v_template, const Tensor &shapedirs, \
+      const OptionalTensor &posedirs, const OptionalTensor &regressor, const Tensor &parents, const Tensor &weights,     \
+      const OptionalTensor &joint_template, const OptionalTensor &joint_dirs, const OptionalTensor &vertex_offsets,      \
+      const OptionalTensor &joint_offsets, const Preparation &preparation, bool intermediates
+#define FORWARD_TENSORS                                                                                                \
+  shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template, joint_dirs, vertex_offsets, \
+      joint_offsets
+#define FORWARD_ARGUMENTS FORWARD_TENSORS, preparation, intermediates
+
+#define BACKWARD_PARAMETERS                                                                                            \
+  const OptionalTensor &g_vertices, const OptionalTensor &g_posed, const OptionalTensor &g_v_shaped, const OptionalTensor &g_joints, \
+      const OptionalTensor &g_rot_mats, const OptionalTensor &g_transforms, const OptionalTensor &g_v_posed, const Tensor &shape, \
+      const Tensor &pose, const Tensor &shapedirs, const OptionalTensor &posedirs, const OptionalTensor &regressor,     \
+      const Tensor &parents, const Tensor &weights, const OptionalTensor &joint_dirs, const Tensor &v_shaped,           \
+      const Tensor &joints, const Tensor &rot_mats, const Tensor &transforms, const Tensor &v_posed,                    \
+      const OptionalTensor &folded_dirs, const OptionalTensor &packed_weights, const OptionalTensor &packed_joints,     \
+      const OptionalTensor &order, const OptionalTensor &start, int64_t needs
+#define BACKWARD_DIFFERENTIABLE                                                                                        \
+  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, regressor, weights, \
+      joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed
+#define BACKWARD_ARGUMENTS                                                                                             \
+  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, regressor, parents, \
+      weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, folded_dirs, packed_weights, packed_joints, order, start, needs
+
+using Forward = Results(FORWARD_PARAMETERS);
+using Backward = Gradients(BACKWARD_PARAMETERS);
 AVATORCH_OPERATOR(forward_operator, Forward, "smplx::forward")
 AVATORCH_OPERATOR(backward_operator, Backward, "smplx::forward_backward")
 
@@ -45,9 +70,6 @@ struct Arguments {
   OptionalTensor vertex_offsets;  // [B|1, V, 3]
   OptionalTensor joint_offsets;   // [B|1, J, 3]
 
-  c10::SymInt vertices() const { return weights.sym_size(0); }
-  c10::SymInt joints() const { return weights.sym_size(1); }
-
   // The batch: the first size other than 1 among the arguments that have one.
   c10::SymInt bodies() const {
     c10::SymInt found = 1;
@@ -68,93 +90,87 @@ static Tensor all_bodies(const Tensor& tensor, const c10::SymInt& bodies) {
 
 static bool given(const OptionalTensor& tensor) { return tensor.has_value() && tensor->defined(); }
 static OptionalTensor optional(const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
+static TensorList listed(const Preparation& preparation) { return preparation.has_value() ? TensorList(*preparation) : TensorList(); }
+
+static const Tensor& made(TensorList prepared, Prepared::Position position) {
+  static const Tensor none;
+  return prepared.empty() ? none : prepared[position];
+}
+
+template <class... Tensors>
+static std::array<Tensor, sizeof...(Tensors)> listed(const std::tuple<Tensors...>& tuple) {
+  return std::apply([](const auto&... tensors) { return std::array<Tensor, sizeof...(Tensors)>{tensors...}; }, tuple);
+}
+template <class Tuple, size_t N>
+static Tuple tupled(std::array<Tensor, N>& array) {
+  return std::apply([](auto&... tensors) { return Tuple{std::move(tensors)...}; }, array);
+}
 
 // Kernels.
 
-static Results forward_kernel(const Tensor& shape, const Tensor& pose, const OptionalTensor& transl, const Tensor& v_template,
-                              const Tensor& shapedirs, const OptionalTensor& posedirs, const OptionalTensor& regressor,
-                              const Tensor& parents, const Tensor& weights, const OptionalTensor& joint_template,
-                              const OptionalTensor& joint_dirs, const OptionalTensor& vertex_offsets,
-                              const OptionalTensor& joint_offsets, TensorList prepared, bool intermediates) {
+static Results forward_kernel(FORWARD_PARAMETERS) {
+  const TensorList prepared = listed(preparation);
   check_prepared("smplx::forward", prepared, v_template, shapedirs, regressor, parents, weights, joint_template, joint_dirs);
-  const auto made = [&](Prepared::Position i) { return prepared.empty() ? nullptr : lend(prepared[i]); };
   auto out = enter<7>(avatorch_forward,
                       {&shape, &pose, lend(transl), &v_template, &shapedirs, lend(posedirs), lend(regressor), &parents, &weights,
                        lend(joint_template), lend(joint_dirs), lend(vertex_offsets), lend(joint_offsets),
-                       made(Prepared::kJointTemplate), made(Prepared::kJointDirs), made(Prepared::kWeights), made(Prepared::kWeightJoints)},
+                       lend(made(prepared, Prepared::kJointTemplate)), lend(made(prepared, Prepared::kJointDirs)),
+                       lend(made(prepared, Prepared::kWeights)), lend(made(prepared, Prepared::kWeightJoints))},
                       {intermediates});
-  return {std::move(out[0]), std::move(out[1]), std::move(out[2]), std::move(out[3]), std::move(out[4]), std::move(out[5]), std::move(out[6])};
+  return tupled<Results>(out);
 }
 
-static std::vector<Tensor> backward_kernel(TensorList grads, const Tensor& shape, const Tensor& pose, const Tensor& shapedirs,
-                                           const OptionalTensor& posedirs, const OptionalTensor& regressor, const Tensor& parents,
-                                           const Tensor& weights, const OptionalTensor& joint_dirs, const Tensor& v_shaped,
-                                           const Tensor& joints, const Tensor& rot_mats, const Tensor& transforms,
-                                           const Tensor& v_posed, TensorList prepared, int64_t arrived, int64_t needs) {
-  size_t next = 0;
-  const auto grad = [&](int64_t i) { return (arrived >> i & 1) != 0 ? &grads[next++] : nullptr; };
-  const Tensor* given_grads[7];
-  for (int64_t i = 0; i < 7; ++i) given_grads[i] = grad(i);
-  const auto made = [&](Prepared::Position i) { return prepared.empty() ? nullptr : lend(prepared[i]); };
+static Gradients backward_kernel(BACKWARD_PARAMETERS) {
   auto out = enter<kInputs>(avatorch_forward_backward,
-                            {given_grads[0], given_grads[1], given_grads[2], given_grads[3], given_grads[4], given_grads[5],
-                             given_grads[6], &shape, &pose, &shapedirs, lend(posedirs), lend(regressor), &parents, &weights,
-                             lend(joint_dirs), &v_shaped, &joints, &rot_mats, &transforms, &v_posed,
-                             made(Prepared::kJointDirs), made(Prepared::kWeights), made(Prepared::kWeightJoints),
-                             made(Prepared::kOrder), made(Prepared::kStart)},
+                            {lend(g_vertices), lend(g_posed), lend(g_v_shaped), lend(g_joints), lend(g_rot_mats), lend(g_transforms),
+                             lend(g_v_posed), &shape, &pose, &shapedirs, lend(posedirs), lend(regressor), &parents, &weights,
+                             lend(joint_dirs), &v_shaped, &joints, &rot_mats, &transforms, &v_posed, lend(folded_dirs),
+                             lend(packed_weights), lend(packed_joints), lend(order), lend(start)},
                             {needs});
-  std::vector<Tensor> asked;
-  for (int64_t i = 0; i < kInputs; ++i) {
-    if ((needs >> i & 1) != 0) asked.push_back(std::move(out[i]));
+  // A gradient that was not asked for is empty, not absent: an operator returns tensors.
+  for (Tensor& gradient : out) {
+    if (!gradient.defined()) gradient = at::empty({0}, joints.options());
   }
-  return asked;
+  return tupled<Gradients>(out);
 }
 
 // Shapes.
 
-static Results forward_meta(const Tensor& shape, const Tensor& pose, const OptionalTensor& transl, const Tensor& v_template,
-                            const Tensor& shapedirs, const OptionalTensor& posedirs, const OptionalTensor& regressor,
-                            const Tensor& parents, const Tensor& weights, const OptionalTensor& joint_template,
-                            const OptionalTensor& joint_dirs, const OptionalTensor& vertex_offsets,
-                            const OptionalTensor& joint_offsets, TensorList, bool intermediates) {
-  const Arguments a{shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template, joint_dirs, vertex_offsets, joint_offsets};
-  const auto bodies = a.bodies(), vertices = a.vertices(), joints = a.joints();
+static Results forward_meta(FORWARD_PARAMETERS) {
+  const auto bodies = Arguments{FORWARD_TENSORS}.bodies(), vertices = weights.sym_size(0), count = weights.sym_size(1);
   const auto make = [&](std::vector<c10::SymInt> sizes, bool wanted) {
     return at::empty_symint(wanted ? sizes : std::vector<c10::SymInt>{0}, v_template.options());
   };
-  return {make({bodies, vertices, 3}, true),          make({bodies, joints, 3}, true),
-          make({bodies, vertices, 3}, intermediates), make({bodies, joints, 3}, intermediates),
-          make({bodies, joints, 3, 3}, intermediates), make({bodies, joints, 4, 4}, intermediates),
+  return {make({bodies, vertices, 3}, true),          make({bodies, count, 3}, true),
+          make({bodies, vertices, 3}, intermediates), make({bodies, count, 3}, intermediates),
+          make({bodies, count, 3, 3}, intermediates), make({bodies, count, 4, 4}, intermediates),
           make({bodies, vertices, 3}, intermediates)};
 }
 
-static std::vector<Tensor> backward_meta(TensorList, const Tensor& shape, const Tensor& pose, const Tensor& shapedirs,
-                                         const OptionalTensor& posedirs, const OptionalTensor& regressor, const Tensor&,
-                                         const Tensor& weights, const OptionalTensor& joint_dirs, const Tensor&, const Tensor& joints,
-                                         const Tensor&, const Tensor&, const Tensor& v_posed, TensorList, int64_t, int64_t needs) {
+static Gradients backward_meta(BACKWARD_PARAMETERS) {
   const auto bodies = joints.sym_size(0);
-  const auto batched = [&](const Tensor& tensor) {
+  const auto of_all_bodies = [&](const Tensor& tensor) {
     auto sizes = tensor.sym_sizes().vec();
     sizes[0] = bodies;
     return sizes;
   };
-  std::vector<Tensor> made;
   const auto make = [&](Input input, const auto& sizes) {
-    if ((needs >> input & 1) != 0) made.push_back(at::empty_symint(sizes(), joints.options()));
+    const bool wanted = (needs >> input & 1) != 0;
+    return at::empty_symint(wanted ? std::vector<c10::SymInt>(sizes()) : std::vector<c10::SymInt>{0}, joints.options());
   };
-  make(kShape, [&] { return batched(shape); });
-  make(kPose, [&] { return batched(pose); });
-  make(kTransl, [&] { return std::vector<c10::SymInt>{bodies, 3}; });
-  make(kTemplate, [&] { return v_posed.sym_sizes().vec(); });
-  make(kShapedirs, [&] { return shapedirs.sym_sizes().vec(); });
-  make(kPosedirs, [&] { return posedirs->sym_sizes().vec(); });
-  make(kRegressor, [&] { return regressor->sym_sizes().vec(); });
-  make(kWeights, [&] { return weights.sym_sizes().vec(); });
-  make(kJointTemplate, [&] { return joints.sym_sizes().vec(); });
-  make(kJointDirs, [&] { return joint_dirs->sym_sizes().vec(); });
-  make(kVertexOffsets, [&] { return v_posed.sym_sizes().vec(); });
-  make(kJointOffsets, [&] { return joints.sym_sizes().vec(); });
-  return made;
+  const auto sizes_of = [](const Tensor& tensor) { return [&] { return tensor.sym_sizes().vec(); }; };
+  return {make(kShape, [&] { return of_all_bodies(shape); }),
+          make(kPose, [&] { return of_all_bodies(pose); }),
+          make(kTransl, [&] { return std::vector<c10::SymInt>{bodies, 3}; }),
+          make(kTemplate, sizes_of(v_posed)),
+          make(kShapedirs, sizes_of(shapedirs)),
+          make(kPosedirs, [&] { return posedirs->sym_sizes().vec(); }),
+          make(kRegressor, [&] { return regressor->sym_sizes().vec(); }),
+          make(kWeights, sizes_of(weights)),
+          make(kJointTemplate, sizes_of(joints)),
+          make(kJointDirs, [&] { return joint_dirs->sym_sizes().vec(); }),
+          make(kVertexOffsets, sizes_of(v_posed)),
+          make(kJointOffsets, sizes_of(joints))};
 }
 
 // The formulas, in differentiable operators: docs/gradients.md, forward.
@@ -185,65 +201,61 @@ static Results forward_formula(const Arguments& a) {
   return {vertices + shift, posed + shift, v_shaped.clone(), joints.clone(), rot_mats.clone(), transforms, v_posed.clone()};
 }
 
-// The gradients of what the results were made of, for the inputs whose bit is set in `needs`; each for all bodies.
-static std::vector<Tensor> backward_formula(const variable_list& grads, const Tensor& shape, const Tensor& pose,
-                                            const Tensor& shapedirs, const OptionalTensor& posedirs, const OptionalTensor& regressor,
-                                            const Tensor& parents, const Tensor& weights, const OptionalTensor& joint_dirs,
-                                            const Tensor& v_shaped, const Tensor& joints, const Tensor& rot_mats,
-                                            const Tensor& transforms, const Tensor& v_posed, int64_t needs) {
-  const Tensor &g_vertices = grads[0], &g_joints = grads[1];
-  Tensor g_v_shaped = grads[2], g_J = grads[3], g_rot = grads[4], g_transforms = grads[5], g_v_posed = grads[6];
+static Tensor or_none(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
+
+// The gradients of the inputs whose bit is set in `needs`, each for all bodies.
+static Gradients backward_formula(BACKWARD_PARAMETERS) {
   const auto bodies = joints.sym_size(0);
-  if (g_vertices.defined()) {
-    g_v_posed = plus(g_v_posed, skinning(g_vertices, transposed_linear_part(transforms), weights, std::nullopt));
-    g_transforms = plus(g_transforms, skinning_transforms(g_vertices, v_posed, weights, std::nullopt, joints.sym_size(1)));
+  Tensor to_rot = or_none(g_rot_mats), to_joints = or_none(g_joints), to_transforms = or_none(g_transforms), to_v_posed = or_none(g_v_posed);
+  if (given(g_vertices)) {
+    to_v_posed = plus(to_v_posed, skinning(*g_vertices, transposed_linear_part(transforms), weights, std::nullopt));
+    to_transforms = plus(to_transforms, skinning_transforms(*g_vertices, v_posed, weights, std::nullopt, joints.sym_size(1)));
   }
-  if (g_joints.defined() || g_transforms.defined()) {
-    const auto [to_rot, to_joints] = kinematic_chain_backward(optional(g_joints), optional(g_transforms), rot_mats, joints, parents);
-    g_rot = plus(g_rot, to_rot);
-    g_J = plus(g_J, to_joints);
+  if (given(g_posed) || to_transforms.defined()) {
+    const auto [rot, rest] = kinematic_chain_backward(g_posed, optional(to_transforms), rot_mats, joints, parents);
+    to_rot = plus(to_rot, rot);
+    to_joints = plus(to_joints, rest);
   }
-  g_v_shaped = plus(g_v_shaped, g_v_posed);
-  if (given(posedirs) && g_v_posed.defined()) {
-    const Tensor g_features = at::matmul(g_v_posed.flatten(1), posedirs->mT()).unflatten(-1, {-1, 3, 3});
-    g_rot = plus(g_rot, at::constant_pad_nd(g_features, {0, 0, 0, 0, 1, 0}));
+  Tensor to_v_shaped = plus(or_none(g_v_shaped), to_v_posed);
+  if (given(posedirs) && to_v_posed.defined()) {
+    const Tensor features = at::matmul(to_v_posed.flatten(1), posedirs->mT()).unflatten(-1, {-1, 3, 3});
+    to_rot = plus(to_rot, at::constant_pad_nd(features, {0, 0, 0, 0, 1, 0}));
   }
-  if (given(regressor) && g_J.defined()) g_v_shaped = plus(g_v_shaped, at::matmul(regressor->mT(), g_J));
-  const auto or_zeros = [](const Tensor& grad, const Tensor& like) { return grad.defined() ? grad : at::zeros_like(like); };
-  g_v_posed = or_zeros(g_v_posed, v_posed);
-  g_v_shaped = or_zeros(g_v_shaped, v_posed);
-  g_J = or_zeros(g_J, joints);
-  g_rot = or_zeros(g_rot, rot_mats);
+  if (given(regressor) && to_joints.defined()) to_v_shaped = plus(to_v_shaped, at::matmul(regressor->mT(), to_joints));
+  const auto or_zeros = [](Tensor& grad, const Tensor& like) {
+    if (!grad.defined()) grad = at::zeros_like(like);
+  };
+  or_zeros(to_v_posed, v_posed), or_zeros(to_v_shaped, v_posed), or_zeros(to_joints, joints), or_zeros(to_rot, rot_mats);
   const Tensor coefficients = all_bodies(shape, bodies);
 
-  std::vector<Tensor> made;
   const auto make = [&](Input input, const auto& gradient) {
-    if ((needs >> input & 1) != 0) made.push_back(gradient());
+    return (needs >> input & 1) != 0 ? Tensor(gradient()) : at::empty({0}, joints.options());
   };
-  make(kShape, [&] {
-    const Tensor through_vertices = at::matmul(g_v_shaped.flatten(1), shapedirs.flatten(0, 1));
-    return given(regressor) ? through_vertices : through_vertices + at::matmul(g_J.flatten(1), joint_dirs->flatten(0, 1));
-  });
-  make(kPose, [&] {
-    if (is_matrices(pose)) return g_rot;
-    const Tensor vectors = all_bodies(rotvecs(pose), bodies);
-    const Tensor gradient = find_operator<Tensor(const Tensor&, const Tensor&)>("smplx::rodrigues_backward").call(g_rot, vectors);
-    return pose.dim() == 3 ? gradient : gradient.flatten(1);
-  });
-  make(kTransl, [&] {
-    const Tensor sums = plus(g_vertices.defined() ? g_vertices.sum(1) : Tensor(), g_joints.defined() ? g_joints.sum(1) : Tensor());
-    return sums.defined() ? sums : at::zeros_symint({bodies, 3}, joints.options());
-  });
-  make(kTemplate, [&] { return g_v_shaped; });
-  make(kShapedirs, [&] { return at::matmul(g_v_shaped.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); });
-  make(kPosedirs, [&] { return at::matmul(pose_features(rot_mats).mT(), g_v_posed.flatten(1)); });
-  make(kRegressor, [&] { return at::matmul(g_J.movedim(1, 0).flatten(1), v_shaped.movedim(1, 0).flatten(1).mT()); });
-  make(kWeights, [&] { return g_vertices.defined() ? skinning_weights(g_vertices, v_posed, transforms, std::nullopt) : at::zeros_like(weights); });
-  make(kJointTemplate, [&] { return g_J.clone(); });
-  make(kJointDirs, [&] { return at::matmul(g_J.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); });
-  make(kVertexOffsets, [&] { return g_v_posed.clone(); });
-  make(kJointOffsets, [&] { return g_J.clone(); });
-  return made;
+  return {make(kShape,
+               [&] {
+                 const Tensor through_vertices = at::matmul(to_v_shaped.flatten(1), shapedirs.flatten(0, 1));
+                 return given(regressor) ? through_vertices : through_vertices + at::matmul(to_joints.flatten(1), joint_dirs->flatten(0, 1));
+               }),
+          make(kPose,
+               [&] {
+                 if (is_matrices(pose)) return to_rot;
+                 const Tensor gradient = rodrigues_backward(to_rot, all_bodies(rotvecs(pose), bodies));
+                 return pose.dim() == 3 ? gradient : gradient.flatten(1);
+               }),
+          make(kTransl,
+               [&] {
+                 const Tensor sums = plus(given(g_vertices) ? g_vertices->sum(1) : Tensor(), given(g_posed) ? g_posed->sum(1) : Tensor());
+                 return sums.defined() ? sums : at::zeros_symint({bodies, 3}, joints.options());
+               }),
+          make(kTemplate, [&] { return to_v_shaped.clone(); }),
+          make(kShapedirs, [&] { return at::matmul(to_v_shaped.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); }),
+          make(kPosedirs, [&] { return at::matmul(pose_features(rot_mats).mT(), to_v_posed.flatten(1)); }),
+          make(kRegressor, [&] { return at::matmul(to_joints.movedim(1, 0).flatten(1), v_shaped.movedim(1, 0).flatten(1).mT()); }),
+          make(kWeights, [&] { return given(g_vertices) ? skinning_weights(*g_vertices, v_posed, transforms, std::nullopt) : at::zeros_like(weights); }),
+          make(kJointTemplate, [&] { return to_joints.clone(); }),
+          make(kJointDirs, [&] { return at::matmul(to_joints.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); }),
+          make(kVertexOffsets, [&] { return to_v_posed.clone(); }),
+          make(kJointOffsets, [&] { return to_joints.clone(); })};
 }
 
 // Saved: the twelve tensor arguments in Node order, parents, the results v_shaped, J_shaped, rot_mats, A_global, v_posed
@@ -256,51 +268,39 @@ struct ForwardFormula {
     const auto& t = saved.tensors;
     const bool kept = saved.numbers[0] != 0;
     const std::vector<Tensor> prepared(t.begin() + kPreparation, t.end());
-    variable_list made(t.begin() + kIntermediates, t.begin() + kPreparation);
+    variable_list results(t.begin() + kIntermediates, t.begin() + kPreparation);
     if (!kept) {
       const auto again = forward_operator().call(t[kShape], t[kPose], optional(t[kTransl]), t[kTemplate], t[kShapedirs], optional(t[kPosedirs]),
                                                  optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointTemplate]), optional(t[kJointDirs]),
-                                                 optional(t[kVertexOffsets]), optional(t[kJointOffsets]), prepared, true);
-      made = {std::get<2>(again), std::get<3>(again), std::get<4>(again), std::get<5>(again), std::get<6>(again)};
+                                                 optional(t[kVertexOffsets]), optional(t[kJointOffsets]), Preparation(prepared), true);
+      results = {std::get<2>(again), std::get<3>(again), std::get<4>(again), std::get<5>(again), std::get<6>(again)};
     }
-    if (!made[0].defined()) made[0] = made[4];  // not looked at
-    int64_t asked = 0, arrived = 0;
+    if (!results[0].defined()) results[0] = results[4];  // not looked at
+    int64_t asked = 0;
     for (size_t i = 0; i < kInputs; ++i) asked |= static_cast<int64_t>(needs[i]) << i;
     // Without intermediates the results past the second are empty, and so are their gradients.
-    variable_list present;
-    for (size_t i = 0; i < (kept ? 7 : 2); ++i) {
-      if (!grads[i].defined()) continue;
-      present.push_back(grads[i]);
-      arrived |= int64_t{1} << i;
-    }
-    const auto gradients = backward_operator().call(present, t[kShape], t[kPose], t[kShapedirs], optional(t[kPosedirs]), optional(t[kRegressor]),
-                                                    t[kParents], t[kWeights], optional(t[kJointDirs]), made[0], made[1], made[2], made[3], made[4],
-                                                    prepared, arrived, asked);
+    const auto grad = [&](size_t i) { return kept || i < 2 ? optional(grads[i]) : std::nullopt; };
+    const auto prep = [&](Prepared::Position position) { return optional(avatorch::made(prepared, position)); };
+    const auto gradients = listed(backward_operator().call(
+        grad(0), grad(1), grad(2), grad(3), grad(4), grad(5), grad(6), t[kShape], t[kPose], t[kShapedirs], optional(t[kPosedirs]),
+        optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointDirs]), results[0], results[1], results[2], results[3], results[4],
+        prep(Prepared::kJointDirs), prep(Prepared::kWeights), prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), asked));
     variable_list result(kInputs);
-    size_t next = 0;
     for (size_t i = 0; i < kInputs; ++i) {
-      if (needs[i]) result[i] = reduced_to(gradients[next++], t[i]);
+      if (needs[i]) result[i] = reduced_to(gradients[i], t[i]);
     }
     return result;
   }
 };
 
-static Results forward_autograd(c10::DispatchKeySet keys, const Tensor& shape, const Tensor& pose, const OptionalTensor& transl,
-                                const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& posedirs,
-                                const OptionalTensor& regressor, const Tensor& parents, const Tensor& weights,
-                                const OptionalTensor& joint_template, const OptionalTensor& joint_dirs,
-                                const OptionalTensor& vertex_offsets, const OptionalTensor& joint_offsets, TensorList prepared,
-                                bool intermediates) {
-  if (any_tangent(shape, pose, transl, v_template, shapedirs, posedirs, regressor, weights, joint_template, joint_dirs, vertex_offsets, joint_offsets)) {
-    return forward_formula({shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template, joint_dirs, vertex_offsets, joint_offsets});
-  }
+static Results forward_autograd(c10::DispatchKeySet keys, FORWARD_PARAMETERS) {
+  if (any_tangent(FORWARD_TENSORS)) return forward_formula({FORWARD_TENSORS});
   const auto node = node_for<ForwardFormula>(shape, pose, transl, v_template, shapedirs, posedirs, regressor, weights, joint_template,
                                              joint_dirs, vertex_offsets, joint_offsets);
   Results out;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    out = forward_operator().redispatch(keys & c10::after_autograd_keyset, shape, pose, transl, v_template, shapedirs, posedirs, regressor,
-                                        parents, weights, joint_template, joint_dirs, vertex_offsets, joint_offsets, prepared, intermediates);
+    out = forward_operator().redispatch(keys & c10::after_autograd_keyset, FORWARD_ARGUMENTS);
   }
   if (node) {
     auto& [vertices, posed, v_shaped, joints, rot_mats, transforms, v_posed] = out;
@@ -315,57 +315,37 @@ static Results forward_autograd(c10::DispatchKeySet keys, const Tensor& shape, c
       if (wanted) node->save(*result, /*is_output=*/true);
       else node->save(Tensor());
     }
-    for (const Tensor& tensor : prepared) node->save(tensor);
+    for (const Tensor& tensor : listed(preparation)) node->save(tensor);
     node->save(static_cast<int64_t>(intermediates));
   }
   return out;
 }
 
-static std::vector<Tensor> backward_autograd(c10::DispatchKeySet keys, TensorList grads, const Tensor& shape, const Tensor& pose,
-                                             const Tensor& shapedirs, const OptionalTensor& posedirs, const OptionalTensor& regressor,
-                                             const Tensor& parents, const Tensor& weights, const OptionalTensor& joint_dirs,
-                                             const Tensor& v_shaped, const Tensor& joints, const Tensor& rot_mats,
-                                             const Tensor& transforms, const Tensor& v_posed, TensorList prepared, int64_t arrived,
-                                             int64_t needs) {
-  bool differentiate = any_tangent(shape, pose, shapedirs, posedirs, regressor, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed) ||
-                       torch::autograd::compute_requires_grad(grads, shape, pose, shapedirs, posedirs, regressor, weights, joint_dirs, v_shaped,
-                                                              joints, rot_mats, transforms, v_posed);
-  for (const Tensor& grad : grads) differentiate = differentiate || any_tangent(grad);
-  if (differentiate) {
-    variable_list all(7);
-    size_t next = 0;
-    for (int64_t i = 0; i < 7; ++i) {
-      if ((arrived >> i & 1) != 0) all[i] = grads[next++];
-    }
-    return backward_formula(all, shape, pose, shapedirs, posedirs, regressor, parents, weights, joint_dirs, v_shaped, joints, rot_mats,
-                            transforms, v_posed, needs);
+static Gradients backward_autograd(c10::DispatchKeySet keys, BACKWARD_PARAMETERS) {
+  if (any_tangent(BACKWARD_DIFFERENTIABLE) || torch::autograd::compute_requires_grad(BACKWARD_DIFFERENTIABLE)) {
+    return backward_formula(BACKWARD_ARGUMENTS);
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return backward_operator().redispatch(keys & c10::after_autograd_keyset, grads, shape, pose, shapedirs, posedirs, regressor, parents,
-                                        weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, prepared, arrived, needs);
+  return backward_operator().redispatch(keys & c10::after_autograd_keyset, BACKWARD_ARGUMENTS);
 }
 
-static Results forward_public(const Tensor& shape, const Tensor& pose, const OptionalTensor& transl, const Tensor& v_template,
-                              const Tensor& shapedirs, const OptionalTensor& posedirs, const OptionalTensor& regressor,
-                              const Tensor& parents, const Tensor& weights, const OptionalTensor& joint_template,
-                              const OptionalTensor& joint_dirs, const OptionalTensor& vertex_offsets,
-                              const OptionalTensor& joint_offsets, TensorList prepared, bool intermediates) {
-  return forward_operator().call(shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template,
-                                 joint_dirs, vertex_offsets, joint_offsets, prepared, intermediates);
-}
+static Results forward_public(FORWARD_PARAMETERS) { return forward_operator().call(FORWARD_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   library.def(
       "forward(Tensor shape_coefficients, Tensor pose, Tensor? transl, Tensor v_template, Tensor shapedirs, Tensor? posedirs, "
       "Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_template=None, Tensor? J_shapedirs=None, "
-      "Tensor? vertex_offsets=None, Tensor? joint_offsets=None, Tensor[] prepared=[], bool intermediates=True) -> "
+      "Tensor? vertex_offsets=None, Tensor? joint_offsets=None, Tensor[]? prepared=None, bool intermediates=True) -> "
       "(Tensor vertices, Tensor joints, Tensor v_shaped, Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed)",
       tags);
   library.def(
-      "forward_backward(Tensor[] grads, Tensor shape_coefficients, Tensor pose, Tensor shapedirs, Tensor? posedirs, "
-      "Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor v_shaped, Tensor J_shaped, "
-      "Tensor rot_mats, Tensor A_global, Tensor v_posed, Tensor[] prepared, int arrived, int needs) -> Tensor[]",
+      "forward_backward(Tensor? grad_vertices, Tensor? grad_joints, Tensor? grad_v_shaped, Tensor? grad_J_shaped, "
+      "Tensor? grad_rot_mats, Tensor? grad_A_global, Tensor? grad_v_posed, Tensor shape_coefficients, Tensor pose, Tensor shapedirs, "
+      "Tensor? posedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor v_shaped, "
+      "Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed, Tensor? folded_dirs, Tensor? packed_weights, "
+      "Tensor? packed_joints, Tensor? order, Tensor? start, int needs) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
       tags);
   for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
     library.impl("forward", key, forward_kernel);

@@ -110,7 +110,8 @@ def test_offsets_and_a_template_for_each_body(smplx_model):
     offset = forward(
         coefficients, pose, transl, **smplx_model, vertex_offsets=vertex_offsets, joint_offsets=joint_offsets
     )
-    torch.testing.assert_close(offset.v_shaped, plain.v_shaped + vertex_offsets)
+    torch.testing.assert_close(offset.v_shaped, plain.v_shaped)
+    torch.testing.assert_close(offset.v_posed, plain.v_posed + vertex_offsets)
     torch.testing.assert_close(offset.J_shaped, plain.J_shaped + joint_offsets)
 
     templates = smplx_model["v_template"] + vertex_offsets  # the joints follow a template

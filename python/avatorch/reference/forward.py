@@ -39,7 +39,7 @@ def forward(
     J_regressor: Tensor | None = None,  # [J, V], or the next two
     J_template: Tensor | None = None,  # [J, 3]
     J_shapedirs: Tensor | None = None,  # [J, 3, C]
-    vertex_offsets: Tensor | None = None,  # [B, V, 3], added to v_shaped; the joints do not follow
+    vertex_offsets: Tensor | None = None,  # [B, V, 3], added to v_posed; the joints do not follow
     joint_offsets: Tensor | None = None,  # [B, J, 3], added to J_shaped
 ) -> Body:
     """The bodies of these shapes in these poses.
@@ -57,14 +57,14 @@ def forward(
     else:
         assert J_template is not None and J_shapedirs is not None
         J_shaped = joints_from_directions(shape_coefficients, J_template, J_shapedirs)
-    if vertex_offsets is not None:
-        v_shaped = v_shaped + vertex_offsets
     if joint_offsets is not None:
         J_shaped = J_shaped + joint_offsets
 
     rot_mats = pose if pose.ndim == 4 else rodrigues(pose.reshape(len(pose), len(parents), 3))
     rot_mats = rot_mats.expand(batch, -1, -1, -1)
-    v_posed = v_shaped if posedirs is None else v_shaped + pose_offsets(rot_mats, posedirs)
+    v_posed = v_shaped if vertex_offsets is None else v_shaped + vertex_offsets
+    if posedirs is not None:
+        v_posed = v_posed + pose_offsets(rot_mats, posedirs)
     joints, A_global = kinematic_chain(rot_mats, J_shaped, parents)
     vertices = skinning(v_posed, A_global, lbs_weights)
     if transl is not None:

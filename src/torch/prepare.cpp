@@ -102,7 +102,8 @@ static Tensor stamp_of(const std::vector<Source>& model, const c10::Device& devi
     if (source.tensor.defined()) fingerprints().remember(source.tensor, sums);
     rows.insert(rows.end(), sums.begin(), sums.end());
   }
-  const Tensor stamp = at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).to(device);
+  // As the bits of integers, which stay what they are when a module changes its dtype.
+  const Tensor stamp = at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
   stamps().remember(stamp, std::move(rows));
   return stamp;
 }
@@ -113,7 +114,7 @@ static std::vector<double> rows_of(const Tensor& stamp) {
     if (unchanged) rows = known;
   });
   if (rows.empty()) {
-    const Tensor values = stamp.cpu().contiguous();
+    const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
     rows.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
     stamps().remember(stamp, rows);
   }
@@ -128,8 +129,8 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
                     static_cast<int>(Prepared::kCount), " that smplx::prepare returns, or none");
   const Tensor& stamp = prepared[Prepared::kStamp];
   const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs);
-  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kDouble && stamp.numel() == static_cast<int64_t>(model.size()) * kFields, name,
-                    ": prepared[0] is not the stamp that smplx::prepare made; it stays float64 whatever the model's dtype");
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields, name,
+                    ": prepared[0] is not the stamp that smplx::prepare made");
   const std::vector<double> rows = rows_of(stamp);
   for (size_t i = 0; i < model.size(); ++i) {
     const auto& [argument, tensor] = model[i];

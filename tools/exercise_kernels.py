@@ -7,10 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "body"))
 
-import torch
+import avatorch
 from rigs import rig
 
-import avatorch
+import torch
 
 smplx = torch.ops.smplx
 
@@ -19,7 +19,12 @@ def main() -> None:
     """Calls each operator; the sanitizer judges."""
     avatorch.warm_up("cuda")
     for dtype in (torch.float32, torch.float64):
-        for model in (rig(1, 1, 1, 1), rig(301, 55, 5, 4), rig(130, 104, 0, 9, posed=False), rig(65, 33, 3, 2, regressed=False, posed=False)):
+        for model in (
+            rig(1, 1, 1, 1),
+            rig(301, 55, 5, 4),
+            rig(130, 104, 0, 9, posed=False),
+            rig(65, 33, 3, 2, regressed=False, posed=False),
+        ):
             model = model.to("cuda", dtype)
             for prepared in (None, model.prepared()):
                 for matrices in (False, True):

@@ -11,7 +11,7 @@ from avatorch import _native
 
 
 def library_path() -> str:
-    """The file that registers the operators, for `torch.ops.load_library` in a program without this package's Python."""
+    """The file that registers the operators, for `torch.ops.load_library` in a program without our Python."""
     return str(Path(_native.__file__).resolve())
 
 

@@ -26,8 +26,7 @@ pub(super) struct Tables<F: Float> {
     magnitude_epsilon: Option<F>,
     guard: Guard,
     log_factor: Option<f64>,
-    pub(super) energy: Option<Energy>,
-    pub(super) layout: Layout,
+    energy: Option<Energy>,
 }
 
 /// Memory for one block.
@@ -44,6 +43,7 @@ pub(super) struct Scratch<F: Float> {
 /// Where a block's results go.
 pub(super) struct Output<'a, F> {
     pub(super) values: &'a mut [F], // [feature, frame] or [frame, feature]
+    pub(super) layout: Layout,
     pub(super) n_frames: usize,
     /// The block's first frame.
     pub(super) first: usize,
@@ -76,7 +76,6 @@ impl<F: Float> Tables<F> {
                 Log::Decimal => Some(std::f64::consts::LOG10_E),
             },
             energy: options.energy,
-            layout: options.layout,
         }
     }
 
@@ -268,7 +267,7 @@ impl<F: Float> Stage<F> for Features<'_, F> {
 impl<F: Float> Output<'_, F> {
     #[inline(always)]
     fn put<V: Lanes<Float = F>>(&mut self, tables: &Tables<F>, feature: usize, value: V) {
-        if self.count == V::COUNT && tables.layout == Layout::MelMajor {
+        if self.count == V::COUNT && self.layout == Layout::MelMajor {
             value.store(&mut self.values[feature * self.n_frames + self.first..]);
             return;
         }
@@ -282,7 +281,7 @@ impl<F: Float> Output<'_, F> {
     #[inline(always)]
     fn at(&mut self, tables: &Tables<F>, feature: usize, lane: usize) -> &mut F {
         let frame = self.first + lane;
-        match tables.layout {
+        match self.layout {
             Layout::MelMajor => &mut self.values[feature * self.n_frames + frame],
             Layout::FrameMajor => &mut self.values[frame * tables.n_features() + feature],
         }

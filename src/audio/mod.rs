@@ -12,6 +12,7 @@
 // Small functions of the kernels must be compiled with the instructions of the kernel that calls them.
 #![allow(clippy::inline_always)]
 
+mod batch;
 mod block;
 mod dialect;
 mod filter_bank;
@@ -23,8 +24,11 @@ mod plan;
 mod range;
 mod samples;
 mod simd;
+mod stream;
+mod waveform;
 mod window;
 
+pub use batch::Clip;
 pub use dialect::Dialect;
 pub use float::Float;
 pub use options::{
@@ -34,3 +38,5 @@ pub use options::{
 pub use plan::{Plan, Workspace};
 pub use samples::Sample;
 pub use simd::Level;
+pub use stream::Stream;
+pub use waveform::{Silence, normalize_waveform, trim_silence};

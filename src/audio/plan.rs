@@ -92,7 +92,7 @@ impl<F: Float> Plan<F> {
         for first in (0..n_frames).step_by(self.tables.lanes()) {
             let count = (n_frames - first).min(self.tables.lanes());
             let region = signal.region(self.tables.frames.start(first), &mut workspace.scratch.samples);
-            let output = Output { values: &mut *values, n_frames, first, count };
+            let output = Output { values: &mut *values, layout: self.options.layout, n_frames, first, count };
             let peaks = self.tables.run(region, &mut workspace.scratch, output);
             for (lane, &peak) in peaks[..count].iter().enumerate() {
                 loudest = if self.finish.follows_the_loudest() {
@@ -117,16 +117,19 @@ impl<F: Float> Plan<F> {
 
     fn complete_frame(&self, loudest: F, values: &mut [F], n_frames: usize, frame: usize) {
         let n_features = self.options.n_features();
-        for feature in 0..n_features {
-            let place = match self.options.layout {
-                Layout::MelMajor => feature * n_frames + frame,
-                Layout::FrameMajor => frame * n_features + feature,
-            };
-            self.finish.apply(self.tables.level, loudest, &mut values[place..=place]);
+        match self.options.layout {
+            Layout::FrameMajor => {
+                self.finish.apply(self.tables.level, loudest, &mut values[frame * n_features..][..n_features]);
+            }
+            Layout::MelMajor => {
+                for feature in 0..n_features {
+                    self.finish.apply(self.tables.level, loudest, &mut values[feature * n_frames + frame..][..1]);
+                }
+            }
         }
     }
 
-    fn check_workspace(&self, workspace: &Workspace<F>) -> Result<()> {
+    pub(super) fn check_workspace(&self, workspace: &Workspace<F>) -> Result<()> {
         if workspace.scratch.fits(&self.tables) {
             return Ok(());
         }

@@ -8,7 +8,12 @@ fn main() {
     let samples = noise(480_000);
     for n_mels in [80, 128] {
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
-            report(&format!("whisper, {n_mels} mels"), Options { n_mels, ..Dialect::Whisper.options() }, level, &samples);
+            report(
+                &format!("whisper, {n_mels} mels"),
+                Options { n_mels, ..Dialect::Whisper.options() },
+                level,
+                &samples,
+            );
         }
     }
     for dialect in Dialect::ALL.into_iter().skip(1) {

@@ -9,6 +9,8 @@
 //! ```
 
 pub mod audio;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod error;
 pub mod model;
 

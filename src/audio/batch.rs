@@ -19,14 +19,16 @@ impl<F: Float> Plan<F> {
     ///
     /// Clips may differ in length. With a dynamic range below the batch's maximum, clips that hold values that are not
     /// finite become NaN and do not count.
-    pub fn compute_batch<S: Sample>(&self, clips: &mut [Clip<'_, S, F>], workspaces: &mut [Workspace<F>]) -> Result<()> {
+    pub fn compute_batch<S: Sample>(
+        &self,
+        clips: &mut [Clip<'_, S, F>],
+        workspaces: &mut [Workspace<F>],
+    ) -> Result<()> {
         if workspaces.is_empty() {
             return Err(Error::Value("there are 0 workspaces, expected one per thread".into()));
         }
         if !self.finish.spans_the_batch() {
-            return on_threads(clips, workspaces, |clip, workspace| {
-                self.compute(clip.samples, clip.values, workspace)
-            });
+            return on_threads(clips, workspaces, |clip, workspace| self.compute(clip.samples, clip.values, workspace));
         }
         let loudest = Mutex::new(F::rounded(f64::NEG_INFINITY));
         on_threads(clips, workspaces, |clip, workspace| {

@@ -17,7 +17,7 @@ pub(super) struct Tables<F: Float> {
     pub(super) level: Level,
     pub(super) frames: Frames,
     n_bins: usize,
-    window: Vec<F>,           // [frame sample]
+    window: Vec<F>,          // [frame sample]
     filters: Vec<Filter<F>>, // [mel]
     /// Absent where the 400-point transform across frames does it.
     transform: Option<Arc<dyn RealToComplex<F>>>,
@@ -54,7 +54,8 @@ pub(super) struct Output<'a, F> {
 impl<F: Float> Tables<F> {
     pub(super) fn new(options: &Options, level: Level) -> Self {
         let frames = Frames::new(options);
-        let per_frame = options.remove_dc || options.energy.is_some() || matches!(options.preemphasis, Preemphasis::Frame(_));
+        let per_frame =
+            options.remove_dc || options.energy.is_some() || matches!(options.preemphasis, Preemphasis::Frame(_));
         let across_frames = options.n_fft == fourier::SAMPLES && frames.length == fourier::SAMPLES && !per_frame;
         Self {
             level,
@@ -108,7 +109,12 @@ impl<F: Float> Tables<F> {
 
     /// Computes the frames of one block and each frame's largest value; a frame with a value that is not finite has NaN.
     /// `samples` is `span()` long, or `None` where `scratch.samples` holds them.
-    pub(super) fn run(&self, samples: Option<&[F]>, scratch: &mut Scratch<F>, output: Output<'_, F>) -> [F; MOST_LANES] {
+    pub(super) fn run(
+        &self,
+        samples: Option<&[F]>,
+        scratch: &mut Scratch<F>,
+        output: Output<'_, F>,
+    ) -> [F; MOST_LANES] {
         let Scratch { samples: own, frame, power, input, spectrum, transform, energy } = scratch;
         let samples = samples.unwrap_or(own);
         let mut peaks = [F::NAN; MOST_LANES];
@@ -124,7 +130,10 @@ impl<F: Float> Tables<F> {
                 }
             }
         } else {
-            F::run(self.level, Spectra400 { samples, hop: self.frames.hop, window: &self.window, frame, power: &mut *power });
+            F::run(
+                self.level,
+                Spectra400 { samples, hop: self.frames.hop, window: &self.window, frame, power: &mut *power },
+            );
         }
         F::run(self.level, Features { tables: self, power, energy, output, peaks: &mut peaks });
         peaks
@@ -140,7 +149,9 @@ impl<F: Float> Tables<F> {
         };
         if self.remove_dc {
             let mean = input.iter().fold(F::ZERO, |sum, &x| sum + x) / F::rounded(input.len() as f64);
-            input.iter_mut().for_each(|x| *x = *x - mean);
+            for x in &mut *input {
+                *x = *x - mean;
+            }
         }
         let raw_energy = self.energy_of(input, true);
         if let Some(a) = self.preemphasis {
@@ -257,8 +268,8 @@ impl<F: Float> Stage<F> for Features<'_, F> {
         }
         (peak + poison).store(peaks);
         if tables.energy.is_some() {
-            for lane in 0..output.count {
-                *output.at(tables, 0, lane) = tables.log_energy(energy[lane]);
+            for (lane, &energy) in energy[..output.count].iter().enumerate() {
+                *output.at(tables, 0, lane) = tables.log_energy(energy);
             }
         }
     }
@@ -273,8 +284,8 @@ impl<F: Float> Output<'_, F> {
         }
         let mut lanes = [F::ZERO; MOST_LANES];
         value.store(&mut lanes);
-        for lane in 0..self.count {
-            *self.at(tables, feature, lane) = lanes[lane];
+        for (lane, &value) in lanes[..self.count].iter().enumerate() {
+            *self.at(tables, feature, lane) = value;
         }
     }
 

@@ -6,14 +6,14 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 use super::options::{
-    DynamicRange, Edge, Energy, Framing, Guard, Layout, Log, Loudest, MelNorm, MelScale, Options, Padding,
-    Preemphasis, Spectrum, Window,
+    DynamicRange, Edge, Energy, Framing, Guard, Layout, Log, Loudest, MelNorm, MelScale, Options, Padding, Preemphasis,
+    Spectrum, Window,
 };
 
 /// A program whose numbers are reproduced with its default settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenAI Whisper, 80 mel bands; set `n_mels` to 128 for large-v3 and turbo.
+    /// `OpenAI` Whisper, 80 mel bands; set `n_mels` to 128 for large-v3 and turbo.
     Whisper,
     /// `librosa.feature.melspectrogram`: power, no logarithm.
     Librosa,
@@ -22,11 +22,11 @@ pub enum Dialect {
     /// Kaldi's fbank without dither, 23 bands, on samples as they are given. Recipes made for 16-bit numbers want
     /// `input_scale` 32768.
     Kaldi,
-    /// NVIDIA NeMo's preprocessor for Parakeet and Canary in inference: 80 bands, normalised per band.
+    /// NVIDIA `NeMo`'s preprocessor for Parakeet and Canary in inference: 80 bands, normalised per band.
     Nemo,
     /// HiFi-GAN, 22.05 kHz, up to 8 kHz.
     Hifigan,
-    /// BigVGAN, 24 kHz, 100 bands.
+    /// `BigVGAN`, 24 kHz, 100 bands.
     Bigvgan,
     /// Vocos, 24 kHz, 100 bands.
     Vocos,

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use super::samples::Sample;
 #[cfg(target_arch = "aarch64")]
 use super::simd::Neon;
-use super::simd::{Lanes, Level, Registers};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512, Sse2};
+use super::simd::{Lanes, Level, Registers};
 
 /// `f32`, for speed, or `f64`, for truth.
 pub trait Float: realfft::FftNum + PartialOrd + Default + Debug + sealed::Sealed {

@@ -192,8 +192,9 @@ fn complex_row<V: Lanes>(frame: &[V; SAMPLES], place: usize, bins: &[u16; 25], p
         complex_column(frame, place, 3),
         complex_column(frame, place, 4),
     ]; // [b, c]
+    let [k, l, m, n, o] = columns;
     for c in 0..5 {
-        put_norms(transform_5([columns[0][c], columns[1][c], columns[2][c], columns[3][c], columns[4][c]]), bins, c, power);
+        put_norms(transform_5([k[c], l[c], m[c], n[c], o[c]]), bins, c, power);
     }
 }
 

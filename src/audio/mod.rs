@@ -22,6 +22,7 @@ mod framing;
 mod options;
 mod plan;
 mod range;
+mod resample;
 mod samples;
 mod simd;
 mod stream;
@@ -32,10 +33,11 @@ pub use batch::Clip;
 pub use dialect::Dialect;
 pub use float::Float;
 pub use options::{
-    DynamicRange, Edge, Energy, Framing, Guard, Layout, Log, Loudest, MelNorm, MelScale, Options, Padding,
-    Preemphasis, Spectrum, Window,
+    DynamicRange, Edge, Energy, Framing, Guard, Layout, Log, Loudest, MelNorm, MelScale, Options, Padding, Preemphasis,
+    Spectrum, Window,
 };
 pub use plan::{Plan, Workspace};
+pub use resample::{resample, resampled_length};
 pub use samples::Sample;
 pub use simd::Level;
 pub use stream::Stream;

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use super::{filter_bank, framing};
 
 /// One convention. Start from a named one, `Dialect::options`, and change what differs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Hz.
     pub sample_rate: u32,
@@ -203,9 +203,9 @@ impl Options {
         match self.padding {
             Padding::None => Ok(n_samples),
             Padding::To(length) => Ok(length),
-            Padding::Append(zeros) => n_samples
-                .checked_add(zeros)
-                .ok_or_else(|| Error::Value(format!("a clip of {n_samples} samples is too long to append {zeros} zeros"))),
+            Padding::Append(zeros) => n_samples.checked_add(zeros).ok_or_else(|| {
+                Error::Value(format!("a clip of {n_samples} samples is too long to append {zeros} zeros"))
+            }),
         }
     }
 

@@ -64,13 +64,10 @@ pub(super) struct Conditioning<F> {
 impl<F: Float> Conditioning<F> {
     pub(super) fn new(options: &Options) -> Self {
         let preemphasis = if let Preemphasis::Clip(a) = options.preemphasis { a } else { 0.0 };
-        Self {
-            gain: F::rounded(options.input_scale),
-            dither: F::rounded(options.dither),
-            dither_seed: options.dither_seed,
-            preemphasis: F::rounded(preemphasis),
-            is_identity: options.input_scale == 1.0 && options.dither == 0.0 && preemphasis == 0.0,
-        }
+        let (gain, dither) = (F::rounded(options.input_scale), F::rounded(options.dither));
+        let preemphasis = F::rounded(preemphasis);
+        let is_identity = gain == F::rounded(1.0) && dither == F::ZERO && preemphasis == F::ZERO;
+        Self { gain, dither, dither_seed: options.dither_seed, preemphasis, is_identity }
     }
 
     /// Sample `index` of the clip before pre-emphasis.
@@ -80,7 +77,13 @@ impl<F: Float> Conditioning<F> {
     }
 
     /// Conditions samples `first..first + to.len()`; `previous` is the scaled sample before them.
-    pub(super) fn run<S: Sample>(&self, samples: &[S], first: usize, mut previous: Option<F>, to: &mut [F]) -> Option<F> {
+    pub(super) fn run<S: Sample>(
+        &self,
+        samples: &[S],
+        first: usize,
+        mut previous: Option<F>,
+        to: &mut [F],
+    ) -> Option<F> {
         for (i, (&sample, to)) in samples.iter().zip(to).enumerate() {
             let value = self.scaled(sample, first + i);
             *to = match previous {

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use super::block::Output;
 use super::float::Float;
 use super::options::{Layout, Padding};
-use super::plan::{Plan, Workspace, loudest_or_nan, louder};
+use super::plan::{Plan, Workspace, louder, loudest_or_nan};
 use super::samples::Sample;
 
 /// One audio stream. Each frame comes out as soon as its last sample is in, `[frame, feature]`, and is equal to the frame
@@ -159,7 +159,8 @@ impl<F: Float> Stream<F> {
 
     fn finish_frame(&mut self, peak: F, values: &mut [F]) {
         let finish = self.plan.finish;
-        self.loudest = if finish.follows_the_loudest() { louder(self.loudest, peak) } else { loudest_or_nan(self.loudest, peak) };
+        self.loudest =
+            if finish.follows_the_loudest() { louder(self.loudest, peak) } else { loudest_or_nan(self.loudest, peak) };
         if finish.is_immediate() {
             finish.apply(self.plan.tables.level, self.loudest, values);
         }

@@ -44,13 +44,20 @@ impl Default for Silence {
     }
 }
 
+/// Hops to a frame: every sample is read this often.
+const MOST_OVERLAP: usize = 64;
+
 /// The samples from the first frame that is not silent to the end of the last; empty where all are.
 pub fn trim_silence<S: Sample>(samples: &[S], silence: Silence) -> Result<Range<usize>> {
     let Silence { frame_length, hop_length, below_db } = silence;
-    if frame_length == 0 || hop_length == 0 || !below_db.is_finite() || below_db < 0.0 {
+    if frame_length == 0
+        || hop_length == 0
+        || frame_length / hop_length > MOST_OVERLAP
+        || !(0.0..=1e3).contains(&below_db)
+    {
         return Err(Error::Value(format!(
-            "frame_length is {frame_length}, hop_length is {hop_length} and below_db is {below_db}, \
-             expected positive lengths and a finite number of decibels, zero or more"
+            "frame_length is {frame_length}, hop_length is {hop_length} and below_db is {below_db}, expected positive \
+             lengths, at most {MOST_OVERLAP} hops to a frame, and 0 to 1000 decibels"
         )));
     }
     let energy = |start: usize| {

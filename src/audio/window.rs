@@ -7,7 +7,8 @@ use super::options::{Framing, Options, Window};
 /// The window over one frame, zero where a window shorter than the frame leaves samples out.
 pub(super) fn window(options: &Options, frame_length: usize) -> Vec<f64> {
     let length = options.win_length;
-    let before = if matches!(options.framing, Framing::Inside | Framing::Mirrored) { 0 } else { (frame_length - length) / 2 };
+    let before =
+        if matches!(options.framing, Framing::Inside | Framing::Mirrored) { 0 } else { (frame_length - length) / 2 };
     let mut weights = vec![0.0; frame_length];
     for (i, weight) in weights[before..before + length].iter_mut().enumerate() {
         *weight = weight_at(options.window, i, length);

@@ -75,7 +75,7 @@ impl Registers {
     }
 
     pub(super) fn as_lanes<V: Lanes>(&mut self) -> &mut [V] {
-        const { assert!(align_of::<V>() <= align_of::<Line>() && size_of::<Line>() % size_of::<V>() == 0) };
+        const { assert!(align_of::<V>() <= align_of::<Line>() && size_of::<Line>().is_multiple_of(size_of::<V>())) };
         let length = self.0.len() * (size_of::<Line>() / size_of::<V>());
         // SAFETY: the memory is initialised, aligned for V, `length` V's long, and any bits are a float.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), length) }

@@ -1,5 +1,7 @@
 //! Four frames on 64-bit ARM, where these instructions are always present.
 
+// Every second name of the instruction set.
+#[allow(clippy::wildcard_imports)]
 use std::arch::aarch64::*;
 use std::ops::{Add, Mul, Sub};
 

@@ -1,5 +1,7 @@
 //! Four, eight and sixteen frames on x86-64.
 
+// Every second name of the instruction set.
+#[allow(clippy::wildcard_imports)]
 use std::arch::x86_64::*;
 use std::ops::{Add, Mul, Sub};
 

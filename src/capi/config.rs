@@ -12,8 +12,8 @@ use super::failure::{AvatorchStatus, Failure, border};
 
 /// One convention. Fill it with `avatorch_mel_config_init`, then change fields.
 ///
-/// Later versions only add fields at the end. `size` says how many bytes the caller knows; fields beyond it keep the
-/// dialect's plain values.
+/// Later versions only add fields at the end. `size` says how many bytes the caller knows, so that programs and libraries
+/// of different versions understand each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct AvatorchMelConfig {

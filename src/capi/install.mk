@@ -1,0 +1,62 @@
+# The C library: one shared and one static library, with two headers and two names to link by. Included by the Makefile
+# at the root, where these targets run.
+
+PREFIX ?= $(HOME)/.local
+DESTDIR ?=
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CARGO ?= cargo
+CBINDGEN ?= cbindgen
+# The version that the headers are made with; another would write them differently.
+CBINDGEN_VERSION = 0.29.4
+# release, or dev for a build with assertions and symbols.
+FFI_PROFILE ?= release
+
+FFI_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+FFI_MAJOR := $(firstword $(subst ., ,$(FFI_VERSION)))
+FFI_OUT := target/ffi/$(FFI_PROFILE)
+FFI_TARGET := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(FFI_PROFILE)),debug,$(FFI_PROFILE))
+FFI_SONAME := libavatorch_mel.so.$(FFI_MAJOR)
+FFI_CARGO := $(CARGO) rustc --quiet --lib --no-default-features --features capi --profile $(FFI_PROFILE)
+# What a program links besides the static library.
+FFI_NATIVE_LIBS := -lm -lpthread -ldl
+
+.PHONY: ffi install-ffi uninstall-ffi ffi-headers check-ffi-headers
+
+ffi: ## Build the C library into target/ffi
+	$(FFI_CARGO) --crate-type staticlib
+	$(FFI_CARGO) --crate-type cdylib -- -C link-arg=-Wl,-soname,$(FFI_SONAME) -C link-arg=-Wl,-z,defs
+	mkdir -p $(FFI_OUT)
+	cp $(FFI_TARGET)/libavatorch.so $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION)
+	cp $(FFI_TARGET)/libavatorch.a $(FFI_OUT)/libavatorch_mel.a
+	ln -sf libavatorch_mel.so.$(FFI_VERSION) $(FFI_OUT)/$(FFI_SONAME)
+	ln -sf $(FFI_SONAME) $(FFI_OUT)/libavatorch_mel.so
+	ln -sf $(FFI_SONAME) $(FFI_OUT)/libmojo_audio.so
+	ln -sf libavatorch_mel.a $(FFI_OUT)/libmojo_audio.a
+
+install-ffi: ffi ## Install the C library and its headers (PREFIX, default ~/.local; DESTDIR)
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	install -m 644 include/mojo_audio.h include/avatorch_mel.h "$(DESTDIR)$(INCLUDEDIR)"
+	install -m 755 $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION) "$(DESTDIR)$(LIBDIR)"
+	install -m 644 $(FFI_OUT)/libavatorch_mel.a "$(DESTDIR)$(LIBDIR)"
+	cd "$(DESTDIR)$(LIBDIR)" && ln -sf libavatorch_mel.so.$(FFI_VERSION) $(FFI_SONAME) \
+		&& ln -sf $(FFI_SONAME) libavatorch_mel.so && ln -sf $(FFI_SONAME) libmojo_audio.so \
+		&& ln -sf libavatorch_mel.a libmojo_audio.a
+	for name in avatorch_mel mojo_audio; do \
+		sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+			-e 's|@VERSION@|$(FFI_VERSION)|' -e 's|@LIBS_PRIVATE@|$(FFI_NATIVE_LIBS)|' -e "s|@NAME@|$$name|" \
+			src/capi/library.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/$$name.pc"; done
+
+uninstall-ffi: ## Remove what install-ffi installed
+	cd "$(DESTDIR)$(LIBDIR)" && rm -f libavatorch_mel.so* libavatorch_mel.a libmojo_audio.so libmojo_audio.a \
+		pkgconfig/avatorch_mel.pc pkgconfig/mojo_audio.pc
+	cd "$(DESTDIR)$(INCLUDEDIR)" && rm -f mojo_audio.h avatorch_mel.h
+
+ffi-headers: ## Write the C headers anew from the Rust sources
+	@$(CBINDGEN) --version | grep -qx 'cbindgen $(CBINDGEN_VERSION)' \
+		|| { echo 'cbindgen $(CBINDGEN_VERSION) is needed: cargo install cbindgen --version $(CBINDGEN_VERSION) --locked'; exit 1; }
+	$(CBINDGEN) --quiet --config cbindgen.toml --crate avatorch . --output include/avatorch_mel.h
+	$(CBINDGEN) --quiet --config src/capi/mojo_audio.toml src/capi/mojo_audio.rs --output include/mojo_audio.h
+
+check-ffi-headers: ffi-headers ## Fail if the C headers are not what the sources say
+	git diff --exit-code -- include

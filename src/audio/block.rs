@@ -17,7 +17,9 @@ pub(super) struct Tables<F: Float> {
     pub(super) level: Level,
     pub(super) frames: Frames,
     n_bins: usize,
-    window: Vec<F>,          // [frame sample]
+    window: Vec<F>,
+    /// What rounding took from the window.
+    window_rest: Vec<F>, // [frame sample]
     filters: Vec<Filter<F>>, // [mel]
     /// Absent where the 400-point transform across frames does it.
     transform: Option<Arc<dyn RealToComplex<F>>>,
@@ -25,7 +27,7 @@ pub(super) struct Tables<F: Float> {
     preemphasis: Option<F>,
     magnitude_epsilon: Option<F>,
     guard: Guard,
-    log_factor: Option<f64>,
+    log: Log,
     energy: Option<Energy>,
 }
 
@@ -54,6 +56,7 @@ pub(super) struct Output<'a, F> {
 impl<F: Float> Tables<F> {
     pub(super) fn new(options: &Options, level: Level) -> Self {
         let frames = Frames::new(options);
+        let window = window(options, frames.length);
         let per_frame =
             options.remove_dc || options.energy.is_some() || matches!(options.preemphasis, Preemphasis::Frame(_));
         let across_frames = options.n_fft == fourier::SAMPLES && frames.length == fourier::SAMPLES && !per_frame;
@@ -61,7 +64,8 @@ impl<F: Float> Tables<F> {
             level,
             frames,
             n_bins: options.n_fft / 2 + 1,
-            window: window(options, frames.length).into_iter().map(F::rounded).collect(),
+            window_rest: window.iter().map(|&weight| F::rounded(weight - F::rounded(weight).widened())).collect(),
+            window: window.into_iter().map(F::rounded).collect(),
             filters: filter_bank(options).iter().map(|filter| filter.rounded(F::rounded)).collect(),
             transform: (!across_frames).then(|| RealFftPlanner::new().plan_fft_forward(options.n_fft)),
             remove_dc: options.remove_dc,
@@ -71,11 +75,7 @@ impl<F: Float> Tables<F> {
                 Spectrum::Magnitude { epsilon } => Some(F::rounded(epsilon)),
             },
             guard: options.guard,
-            log_factor: match options.log {
-                Log::None => None,
-                Log::Natural => Some(1.0),
-                Log::Decimal => Some(std::f64::consts::LOG10_E),
-            },
+            log: options.log,
             energy: options.energy,
         }
     }
@@ -132,7 +132,14 @@ impl<F: Float> Tables<F> {
         } else {
             F::run(
                 self.level,
-                Spectra400 { samples, hop: self.frames.hop, window: &self.window, frame, power: &mut *power },
+                Spectra400 {
+                    samples,
+                    hop: self.frames.hop,
+                    window: &self.window,
+                    window_rest: &self.window_rest,
+                    frame,
+                    power: &mut *power,
+                },
             );
         }
         F::run(self.level, Features { tables: self, power, energy, output, peaks: &mut peaks });
@@ -202,6 +209,7 @@ struct Spectra400<'a, F> {
     samples: &'a [F],
     hop: usize,
     window: &'a [F],
+    window_rest: &'a [F],
     frame: &'a mut Registers,
     power: &'a mut Registers,
 }
@@ -212,10 +220,12 @@ impl<F: Float> Stage<F> for Spectra400<'_, F> {
         let frame: &mut [V; fourier::SAMPLES] = self.frame.as_lanes().first_chunk_mut().expect("a register per sample");
         let power: &mut [V; fourier::BINS] = self.power.as_lanes().first_chunk_mut().expect("a register per bin");
         let window: &[F; fourier::SAMPLES] = self.window.first_chunk().expect("a weight per sample");
+        let window_rest: &[F; fourier::SAMPLES] = self.window_rest.first_chunk().expect("a weight per sample");
         for i in (0..fourier::SAMPLES).step_by(4) {
             let columns = V::columns(&self.samples[i..], self.hop);
             for j in 0..4 {
-                frame[i + j] = columns[j] * V::splat(window[i + j]);
+                let rest = columns[j] * V::splat(window_rest[i + j]);
+                frame[i + j] = columns[j].mul_add(V::splat(window[i + j]), rest);
             }
         }
         fourier::power_spectrum_400(frame, power);
@@ -241,7 +251,6 @@ impl<F: Float> Stage<F> for Features<'_, F> {
                 *value = (*value + V::splat(epsilon)).sqrt();
             }
         }
-        let (factor, natural) = (V::constant(tables.log_factor.unwrap_or(1.0)), tables.log_factor == Some(1.0));
         let (guard, floor) = match tables.guard {
             Guard::AtLeast(value) => (V::constant(value), true),
             Guard::Plus(value) => (V::constant(value), false),
@@ -255,12 +264,9 @@ impl<F: Float> Stage<F> for Features<'_, F> {
             for (power, &weight) in power[filter.first..].iter().zip(&filter.weights) {
                 value = power.mul_add(V::splat(weight), value);
             }
-            if tables.log_factor.is_some() {
+            if tables.log != Log::None {
                 value = if floor { value.at_least(guard) } else { value + guard };
-                value = value.ln();
-                if !natural {
-                    value = value * factor;
-                }
+                value = if tables.log == Log::Natural { value.ln() } else { value.log10() };
             }
             peak = value.at_least(peak);
             poison = value.mul_add(zero, poison);

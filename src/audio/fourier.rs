@@ -95,8 +95,9 @@ impl<V: Lanes> Complex<V> {
 
 /// cos(2 pi k / 16) for k = 1, 2, 3; the sines are these, backwards.
 const COS_16: [f64; 3] = [0.923_879_532_511_286_7, std::f64::consts::FRAC_1_SQRT_2, 0.382_683_432_365_089_8];
-/// cos and sin of 2 pi k / 5 for k = 1, 2.
-const COS_5: [f64; 2] = [0.309_016_994_374_947_45, -0.809_016_994_374_947_5];
+/// The cosines of 2 pi / 5 and 4 pi / 5 are -1/4 plus and minus this.
+const ROOT_5_QUARTER: f64 = 0.559_016_994_374_947_5;
+/// sin of 2 pi k / 5 for k = 1, 2.
 const SIN_5: [f64; 2] = [0.951_056_516_295_153_5, 0.587_785_252_292_473_1];
 /// cos and sin of 2 pi b c / 25 for b, c = 1..=4.
 const COS_25: [[f64; 4]; 4] = [
@@ -273,16 +274,17 @@ fn real_transform_5<V: Lanes>(x: [V; 5]) -> (V, Complex<V>, Complex<V>) {
 /// For five real numbers: the cosine sums of bins 0, 1, 2 and the sine sums of bins 1, 2.
 #[inline(always)]
 fn real_parts_5<V: Lanes>(x: [V; 5]) -> ([V; 3], [V; 2]) {
-    let [cos_1, cos_2] = COS_5.map(V::constant);
     let [sin_1, sin_2] = SIN_5.map(V::constant);
     let minus_sin_1 = V::constant(-SIN_5[0]);
     let (outer, inner) = (x[1] + x[4], x[2] + x[3]);
     let (outer_odd, inner_odd) = (x[1] - x[4], x[2] - x[3]);
+    let sum = outer + inner;
+    let (mean, difference) = (sum.mul_add(V::constant(-0.25), x[0]), outer - inner);
     (
         [
-            x[0] + outer + inner,
-            inner.mul_add(cos_2, outer.mul_add(cos_1, x[0])),
-            inner.mul_add(cos_1, outer.mul_add(cos_2, x[0])),
+            x[0] + sum,
+            difference.mul_add(V::constant(ROOT_5_QUARTER), mean),
+            difference.mul_add(V::constant(-ROOT_5_QUARTER), mean),
         ],
         [inner_odd.mul_add(sin_2, outer_odd * sin_1), inner_odd.mul_add(minus_sin_1, outer_odd * sin_2)],
     )

@@ -1,4 +1,4 @@
-//! The natural logarithm of a register: exponent, and a polynomial on the mantissa.
+//! Logarithms of a register: exponent, and a polynomial on the mantissa.
 
 use super::Bits;
 
@@ -19,8 +19,32 @@ const P: [f64; 8] = [
 const LN_2_HIGH: f64 = 0.693_359_375;
 const LN_2_LOW: f64 = -2.121_944_400_546_905_8e-4;
 
+/// log10(2) and log10(e), each in two parts of which the first has nine bits.
+const LOG10_2_HIGH: f64 = 0.301_025_390_625;
+const LOG10_2_LOW: f64 = std::f64::consts::LOG10_2 - LOG10_2_HIGH;
+const LOG10_E_HIGH: f64 = 0.434_570_312_5;
+const LOG10_E_LOW: f64 = std::f64::consts::LOG10_E - LOG10_E_HIGH;
+
 #[inline(always)]
 pub(super) fn ln<V: Bits>(x: V) -> V {
+    let (z, exponent, rest) = parts(x);
+    let small = exponent.mul_add(V::constant(LN_2_LOW), rest);
+    x.if_finite(exponent.mul_add(V::constant(LN_2_HIGH), z + small))
+}
+
+/// Rounded once, where the product of `ln` and log10(e) would be rounded twice.
+#[inline(always)]
+pub(super) fn log10<V: Bits>(x: V) -> V {
+    let (z, exponent, rest) = parts(x);
+    let small = exponent.mul_add(V::constant(LOG10_2_LOW), rest * V::constant(std::f64::consts::LOG10_E));
+    let small = z.mul_add(V::constant(LOG10_E_LOW), small);
+    let small = z.mul_add(V::constant(LOG10_E_HIGH), small);
+    x.if_finite(exponent.mul_add(V::constant(LOG10_2_HIGH), small))
+}
+
+/// z, e and r of `ln(x) = e ln(2) + z + r`.
+#[inline(always)]
+fn parts<V: Bits>(x: V) -> (V, V, V) {
     let (mantissa, exponent) = x.split();
     let z = mantissa - V::constant(1.0);
     let z2 = z * z;
@@ -32,7 +56,5 @@ pub(super) fn ln<V: Bits>(x: V) -> V {
     p = p.mul_add(z, V::constant(P[2]));
     p = p.mul_add(z, V::constant(P[1]));
     p = p.mul_add(z, V::constant(P[0]));
-    let small = exponent.mul_add(V::constant(LN_2_LOW), p * z * z2);
-    let small = z2.mul_add(V::constant(-0.5), small);
-    x.if_finite(exponent.mul_add(V::constant(LN_2_HIGH), z + small))
+    (z, exponent, z2.mul_add(V::constant(-0.5), p * z * z2))
 }

@@ -39,6 +39,7 @@ pub(super) trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Out
     fn sqrt(self) -> Self;
     /// Natural logarithm of normal positive numbers; infinity and NaN come back as they are.
     fn ln(self) -> Self;
+    fn log10(self) -> Self;
     fn store(self, to: &mut [Self::Float]);
     /// Four neighbouring samples of every frame: element `j` holds `from[lane * stride + j]`.
     fn columns(from: &[Self::Float], stride: usize) -> [Self; 4];

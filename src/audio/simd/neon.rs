@@ -77,6 +77,10 @@ impl Lanes for Neon {
         logarithm::ln(self)
     }
     #[inline(always)]
+    fn log10(self) -> Self {
+        logarithm::log10(self)
+    }
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         assert!(to.len() >= Self::COUNT);
         // SAFETY: see above.

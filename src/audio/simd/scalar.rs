@@ -31,6 +31,10 @@ impl Lanes for f64 {
         self.ln()
     }
     #[inline(always)]
+    fn log10(self) -> Self {
+        self.log10()
+    }
+    #[inline(always)]
     fn store(self, to: &mut [Self]) {
         to[0] = self;
     }
@@ -67,6 +71,10 @@ impl Lanes for f32 {
     #[inline(always)]
     fn ln(self) -> Self {
         logarithm::ln(self)
+    }
+    #[inline(always)]
+    fn log10(self) -> Self {
+        logarithm::log10(self)
     }
     #[inline(always)]
     fn store(self, to: &mut [Self]) {

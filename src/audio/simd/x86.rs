@@ -92,6 +92,10 @@ impl Lanes for Sse2 {
         logarithm::ln(self)
     }
     #[inline(always)]
+    fn log10(self) -> Self {
+        logarithm::log10(self)
+    }
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         assert!(to.len() >= Self::COUNT);
         // SAFETY: see above.
@@ -169,6 +173,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn ln(self) -> Self {
         logarithm::ln(self)
+    }
+    #[inline(always)]
+    fn log10(self) -> Self {
+        logarithm::log10(self)
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
@@ -263,6 +271,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn ln(self) -> Self {
         logarithm::ln(self)
+    }
+    #[inline(always)]
+    fn log10(self) -> Self {
+        logarithm::log10(self)
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

@@ -36,3 +36,42 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(feature = "torch")]
+impl Error {
+    pub(crate) const RUNTIME: i32 = 5;
+
+    /// The number under which C++ (`border.cpp`) knows the exception this becomes.
+    pub(crate) fn kind(&self) -> i32 {
+        match self {
+            Self::Value(_) => 1,
+            Self::Type(_) => 2,
+            Self::Index(_) => 3,
+            Self::Unsupported(_) => 4,
+            Self::File(..) | Self::Runtime(_) => Self::RUNTIME,
+        }
+    }
+}
+
+#[cfg(feature = "torch")]
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+#[cfg(feature = "python")]
+impl From<Error> for pyo3::PyErr {
+    fn from(error: Error) -> Self {
+        use pyo3::exceptions::{PyIndexError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
+        let text = error.to_string();
+        match error {
+            Error::Value(_) => PyValueError::new_err(text),
+            Error::Type(_) => PyTypeError::new_err(text),
+            Error::Index(_) => PyIndexError::new_err(text),
+            Error::Unsupported(_) => PyNotImplementedError::new_err(text),
+            Error::Runtime(_) => PyRuntimeError::new_err(text),
+            Error::File(_, cause) => std::io::Error::new(cause.kind(), text).into(),
+        }
+    }
+}

@@ -7,11 +7,24 @@
 //!                           ^        (backward: the same four, right to left)
 //! speech --audio--> mel                                   (features for speech models)
 //! ```
+//!
+//! Features: `torch` (the operators, through libtorch), `python` (the module `avatorch._native`), `capi` (the C library
+//! of the mel part). `model` and `audio` need none of them.
 
 pub mod audio;
 #[cfg(feature = "capi")]
 pub mod capi;
+#[cfg(feature = "torch")]
+mod body;
+#[cfg(feature = "torch")]
+mod cuda;
 pub mod error;
 pub mod model;
+#[cfg(feature = "python")]
+mod python;
+#[cfg(feature = "torch")]
+mod torch;
 
 pub use error::{Error, Result};
+#[cfg(feature = "torch")]
+pub use torch::operators;

@@ -1,0 +1,59 @@
+# `make` lists what there is. Everything goes into .venv/ and target/ of this checkout; nothing else is touched.
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+# cargo finds libtorch through the first Python on PATH.
+export PATH := $(BIN):$(PATH)
+export VIRTUAL_ENV := $(VENV)
+LIBTORCH = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0] + '/lib')")
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.PHONY: build
+build: $(VENV)/.installed ## Build the package into .venv/, editable
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+
+.PHONY: test
+test: build test-rust ## Run every test
+	$(BIN)/python -m pytest
+
+.PHONY: test-rust
+test-rust: $(VENV)/.installed ## Run the Rust tests
+	LD_LIBRARY_PATH="$(LIBTORCH)" cargo test --release --quiet
+
+.PHONY: lint
+lint: build ## Check formatting, clippy, ruff, types and stubs
+	cargo fmt --check
+	cargo clippy --release --features python --all-targets --quiet -- -D warnings
+	cargo clippy --release --no-default-features --features capi --all-targets --quiet -- -D warnings
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy python/avatorch
+	$(BIN)/stubtest avatorch._native
+
+.PHONY: format
+format: $(VENV)/.installed ## Format all sources
+	cargo fmt
+	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+.PHONY: kernels
+kernels: build ## Compile every kernel for every supported GPU; no GPU needed
+	$(BIN)/avatorch kernels
+
+.PHONY: demo
+demo: build ## Run the main job: out/ holds what it made
+	$(BIN)/python examples/demo.py
+
+.PHONY: bench
+bench: build ## Measure speed beside what users run today
+	$(BIN)/python benches/run.py

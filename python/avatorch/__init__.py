@@ -1,0 +1,11 @@
+"""Digital humans inside PyTorch: differentiable body models, speech-driven faces, exact mel spectrograms."""
+
+from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
+from avatorch import _native, batching
+from avatorch.setup import info, library_path, warm_up
+
+__version__: str = _native.build_info()["version"]
+
+batching.register()
+
+__all__ = ["info", "library_path", "warm_up"]

@@ -1,0 +1,64 @@
+//! A kernel with one parameter struct, launched on torch's stream. Nothing here allocates or waits.
+
+use std::ffi::c_void;
+
+use cudarc::driver::{result, sys};
+
+use crate::Result;
+
+/// A loaded kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel(sys::CUfunction);
+
+// SAFETY: a function handle may be used from any thread.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    pub(super) fn new(function: sys::CUfunction) -> Self {
+        Self(function)
+    }
+
+    /// `params` is the `#[repr(C)]` twin of the kernel's parameter struct.
+    pub(crate) fn launch<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+        let mut arguments = [(&raw const *params).cast_mut().cast::<c_void>()];
+        // SAFETY: the struct matches the kernel's and is copied by the call; its pointers are into live tensors.
+        unsafe { result::launch_kernel(self.0, (blocks, 1, 1), (threads, 1, 1), shared, stream.cast(), &mut arguments)? };
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// Launches unless there is nothing to do: a grid of no blocks is an error to CUDA.
+    pub(crate) fn launch_if_any<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+        if blocks == 0 { Ok(()) } else { self.launch(blocks, threads, shared, params, stream) }
+    }
+}
+
+/// One thread for each of `count` items.
+pub(crate) fn launch_1d<P>(kernel: Kernel, count: i64, threads: u32, params: &P, stream: *mut c_void) -> Result<()> {
+    kernel.launch_if_any(blocks_of(1, count, threads)?, threads, 0, params, stream)
+}
+
+/// Whole blocks for the `items` of each body. The batch is in the grid's first dimension, which goes to 2^31 - 1.
+pub(crate) fn blocks_of(bodies: i64, items: i64, threads: u32) -> Result<u32> {
+    let blocks = bodies as u128 * (items as u64).div_ceil(u64::from(threads)) as u128;
+    u32::try_from(blocks).ok().filter(|&blocks| blocks < 1 << 31).ok_or_else(|| {
+        crate::Error::Value(format!("{bodies} bodies of {items} items are more than one launch covers; split the batch"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_every_item_and_no_more() {
+        assert_eq!(blocks_of(1, 0, 256).ok(), Some(0));
+        assert_eq!(blocks_of(1, 1, 256).ok(), Some(1));
+        assert_eq!(blocks_of(1, 256, 256).ok(), Some(1));
+        assert_eq!(blocks_of(3, 257, 256).ok(), Some(6));
+        assert!(blocks_of(1 << 40, 1, 256).is_err());
+    }
+}

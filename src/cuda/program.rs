@@ -1,0 +1,96 @@
+//! One file of `kernels/` on every device it was loaded on.
+
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use cudarc::driver::{result, sys};
+
+use super::{Kernel, cache};
+use crate::{Error, Result};
+
+const MAX_DEVICES: usize = 64;
+
+pub(crate) struct Program {
+    /// Below `kernels/`.
+    pub(crate) file: &'static str,
+    /// Template instances, such as `rodrigues<float>`.
+    pub(crate) kernels: &'static [&'static str],
+    loaded: [OnceLock<Vec<Kernel>>; MAX_DEVICES],
+}
+
+impl Program {
+    pub(crate) const fn new(file: &'static str, kernels: &'static [&'static str]) -> Self {
+        Self { file, kernels, loaded: [const { OnceLock::new() }; MAX_DEVICES] }
+    }
+
+    /// The kernel at `index` of `kernels`, loaded on first use unless a CUDA graph is being captured on `stream`.
+    pub(crate) fn kernel(&self, device: usize, index: usize, stream: *mut c_void) -> Result<Kernel> {
+        match self.slot(device)?.get() {
+            Some(kernels) => Ok(kernels[index]),
+            None => Ok(self.load(device, stream)?[index]),
+        }
+    }
+
+    /// Compiles or reads the program and loads it. `stream` tells whether loading is possible now.
+    pub(crate) fn load(&self, device: usize, stream: *mut c_void) -> Result<&[Kernel]> {
+        static LOADING: Mutex<()> = Mutex::new(());
+        let slot = self.slot(device)?;
+        make_current(device)?;
+        if is_capturing(stream)? {
+            return Err(Error::Runtime(format!(
+                "kernels/{} is not loaded on cuda:{device} and cannot be while a CUDA graph is captured; \
+                 call avatorch.warm_up(\"cuda:{device}\") before the capture",
+                self.file
+            )));
+        }
+        let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernels) = slot.get() {
+            return Ok(kernels);
+        }
+        let compiled = cache::cubin(self.file, self.kernels, &architecture(device)?)?;
+        let mut kernels = Vec::new();
+        // SAFETY: a cubin for this device, whose context is current; the module is never unloaded.
+        unsafe {
+            let module = result::module::load_data(compiled.cubin.as_ptr().cast())?;
+            for symbol in compiled.symbols {
+                let symbol = CString::new(symbol).map_err(|_| Error::Runtime("a kernel's name contains a zero byte".into()))?;
+                let function = result::module::get_function(module, symbol)?;
+                // Without this the driver loads the code in the first launch, which a capture forbids.
+                sys::cuFuncLoad(function).result()?;
+                kernels.push(Kernel::new(function));
+            }
+        }
+        Ok(slot.get_or_init(|| kernels))
+    }
+
+    fn slot(&self, device: usize) -> Result<&OnceLock<Vec<Kernel>>> {
+        self.loaded.get(device).ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
+    }
+}
+
+/// Torch's own (primary) context of the device becomes current on this thread, if none is.
+fn make_current(device: usize) -> Result<()> {
+    if result::ctx::get_current()?.is_none() {
+        // SAFETY: the device exists, since a tensor lies on it; the context is torch's and is kept for good.
+        unsafe { result::ctx::set_current(result::primary_ctx::retain(result::device::get(device as i32)?)?)? };
+    }
+    Ok(())
+}
+
+fn is_capturing(stream: *mut c_void) -> Result<bool> {
+    let mut status = sys::CUstreamCaptureStatus_enum::CU_STREAM_CAPTURE_STATUS_NONE;
+    // SAFETY: a live stream of torch's, or the default one.
+    unsafe { sys::cuStreamIsCapturing(stream.cast(), &raw mut status).result()? };
+    Ok(status != sys::CUstreamCaptureStatus_enum::CU_STREAM_CAPTURE_STATUS_NONE)
+}
+
+/// Such as `sm_90a`: from compute capability 9.0 on, the instructions of that very architecture.
+fn architecture(device: usize) -> Result<String> {
+    use sys::CUdevice_attribute_enum::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    let device = result::device::get(device as i32)?;
+    // SAFETY: the device exists.
+    let (major, minor) = unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
+    Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
+}

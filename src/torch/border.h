@@ -1,0 +1,59 @@
+// The border between torch's dispatcher and Rust: tensors are lent, results are given, a failure is a sentence.
+#pragma once
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <array>
+#include <initializer_list>
+#include <vector>
+
+namespace avatorch {
+
+// The Rust twin is `RawCall` in border.rs.
+struct Call {
+  const at::Tensor* const* inputs;  // [input_count], null where an optional tensor is absent
+  size_t input_count;
+  const int64_t* numbers;  // [number_count]
+  size_t number_count;
+  at::Tensor** outputs;  // [output_count], written by Rust and then owned here; null where nothing was asked for
+  size_t output_count;
+  void* stream;   // torch's current CUDA stream of the device, null on the CPU
+  char* message;  // written by Rust when the call fails, freed by avatorch_free_message
+};
+
+using Entry = int32_t (*)(Call*);
+
+extern "C" void avatorch_free_message(char* message);
+
+// Throws the exception that `kind`, a value of Rust's error table, stands for.
+[[noreturn]] void raise(int32_t kind, char* message);
+
+inline const at::Tensor* lend(const at::Tensor& tensor) { return tensor.defined() ? &tensor : nullptr; }
+inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
+  return tensor.has_value() && tensor->defined() ? &*tensor : nullptr;
+}
+
+// Calls Rust on the device of the first input, on torch's current stream, and takes the outputs over.
+template <size_t Outputs>
+std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const at::Tensor*> inputs,
+                                      std::initializer_list<int64_t> numbers = {}) {
+  const c10::Device device = (*inputs.begin())->device();
+  c10::OptionalDeviceGuard guard;
+  void* stream = nullptr;
+  if (device.is_cuda()) {
+    guard.reset_device(device);
+    stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
+  }
+  std::array<at::Tensor*, Outputs> given{};
+  Call call{inputs.begin(), inputs.size(), numbers.begin(), numbers.size(), given.data(), Outputs, stream, nullptr};
+  const int32_t kind = entry(&call);
+  std::array<at::Tensor, Outputs> outputs;
+  for (size_t i = 0; i < Outputs; ++i) {
+    if (std::unique_ptr<at::Tensor> tensor{given[i]}) outputs[i] = std::move(*tensor);
+  }
+  if (kind != 0) raise(kind, call.message);
+  return outputs;
+}
+
+}  // namespace avatorch

@@ -1,0 +1,9 @@
+//! The Rust side of the border with torch. `border.h`, `node.h` and one `.cpp` file an operator are the other side.
+
+mod arguments;
+pub(crate) mod border;
+pub mod operators;
+pub(crate) mod parallel;
+
+pub(crate) use arguments::{Argument, Arguments};
+pub(crate) use border::{Outputs, entry};

@@ -155,7 +155,7 @@ impl<F: Float> Tables<F> {
             frame_part
         };
         if self.remove_dc {
-            let mean = input.iter().fold(F::ZERO, |sum, &x| sum + x) / F::rounded(input.len() as f64);
+            let mean = F::rounded(input.iter().map(|x| x.widened()).sum::<f64>() / input.len() as f64);
             for x in &mut *input {
                 *x = *x - mean;
             }
@@ -176,7 +176,7 @@ impl<F: Float> Tables<F> {
     /// The frame's energy if it is to be measured at this point, else zero.
     fn energy_of(&self, frame: &[F], raw: bool) -> F {
         match self.energy {
-            Some(energy) if energy.raw == raw => frame.iter().fold(F::ZERO, |sum, &x| sum + x * x),
+            Some(energy) if energy.raw == raw => F::rounded(frame.iter().map(|x| x.widened().powi(2)).sum()),
             _ => F::ZERO,
         }
     }

@@ -32,13 +32,19 @@ pub fn resample<S: Sample>(samples: &[S], from: u32, to: u32) -> Result<Vec<f32>
         return Ok(input);
     }
     let (from, to) = (from as usize, to as usize);
-    let chunk = (FILTER_POINTS * from).div_ceil(to).max(FILTER_POINTS);
+    // The smallest chunks that both rates divide; an even number of them, so that the filter's middle falls on a sample.
+    let (least, points) = (from / common_divisor(from, to), (FILTER_POINTS * from).div_ceil(to).max(FILTER_POINTS));
+    let chunk = least * points.div_ceil(least).next_multiple_of(2);
     let mut resampler = Fft::<f32>::new_custom(from, to, chunk, 1, 1, WindowFunction::BlackmanHarris2, FixedSync::Both)
         .map_err(runtime)?;
     let clip = InterleavedSlice::new(&input, 1, input.len()).map_err(runtime)?;
     let mut output = resampler.process_all(&clip, input.len(), None).map_err(runtime)?.take_data();
     output.resize(length, 0.0);
     Ok(output)
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 fn check_rate(name: &str, rate: u32) -> Result<()> {

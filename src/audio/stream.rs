@@ -73,7 +73,8 @@ impl<F: Float> Stream<F> {
 
     /// Frames that pushing `n_samples` more would give.
     pub fn frames_after(&self, n_samples: usize) -> usize {
-        self.plan.tables.frames.ready(self.received.saturating_add(n_samples)) - self.emitted
+        let ready = self.plan.tables.frames.ready(self.received.saturating_add(n_samples));
+        if self.is_flushed { 0 } else { ready - self.emitted }
     }
 
     /// Frames that `flush` would give.

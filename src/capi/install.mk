@@ -27,8 +27,8 @@ ffi: ## Build the C library into target/ffi
 	$(FFI_CARGO) --crate-type staticlib
 	$(FFI_CARGO) --crate-type cdylib -- -C link-arg=-Wl,-soname,$(FFI_SONAME) -C link-arg=-Wl,-z,defs
 	mkdir -p $(FFI_OUT)
-	cp $(FFI_TARGET)/libavatorch.so $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION)
-	cp $(FFI_TARGET)/libavatorch.a $(FFI_OUT)/libavatorch_mel.a
+	install -m 755 $(FFI_TARGET)/libavatorch.so $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION)
+	install -m 644 $(FFI_TARGET)/libavatorch.a $(FFI_OUT)/libavatorch_mel.a
 	ln -sf libavatorch_mel.so.$(FFI_VERSION) $(FFI_OUT)/$(FFI_SONAME)
 	ln -sf $(FFI_SONAME) $(FFI_OUT)/libavatorch_mel.so
 	ln -sf $(FFI_SONAME) $(FFI_OUT)/libmojo_audio.so

@@ -60,3 +60,26 @@ ffi-headers: ## Write the C headers anew from the Rust sources
 
 check-ffi-headers: ffi-headers ## Fail if the C headers are not what the sources say
 	git diff --exit-code -- include
+
+# Sanitizers and the fuzzer need a nightly compiler with rust-src.
+NIGHTLY ?= $(CARGO) +nightly
+FUZZ_SECONDS ?= 1200
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address --cfg fuzzing
+
+.PHONY: fuzz-ffi sanitize-ffi
+
+fuzz-ffi: ## Fuzz the C interface with AddressSanitizer (FUZZ_SECONDS a target)
+	cd tests/capi/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu
+	cd tests/capi/fuzz && for target in config lengths chunks; do mkdir -p corpus/$$target artifacts; \
+		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
+			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
+
+sanitize-ffi: ## Run the C stress program under ThreadSanitizer and AddressSanitizer
+	for kind in thread address; do \
+		RUSTFLAGS="-Zsanitizer=$$kind" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features --features capi \
+			--release --target x86_64-unknown-linux-gnu --target-dir target/sanitize-$$kind --crate-type staticlib \
+		&& $(CC) -g -O1 -fsanitize=$$kind -Iinclude tests/capi/stress.c -o target/sanitize-$$kind/stress \
+			target/sanitize-$$kind/x86_64-unknown-linux-gnu/release/libavatorch.a $(FFI_NATIVE_LIBS) \
+		&& target/sanitize-$$kind/stress threads 200 && target/sanitize-$$kind/stress calls 20000 || exit 1; done

@@ -289,3 +289,42 @@ fn real_parts_5<V: Lanes>(x: [V; 5]) -> ([V; 3], [V; 2]) {
         [inner_odd.mul_add(sin_2, outer_odd * sin_1), inner_odd.mul_add(minus_sin_1, outer_odd * sin_2)],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Squared magnitudes from the definition.
+    fn definition(samples: &[f64; SAMPLES]) -> Vec<f64> {
+        let turn = std::f64::consts::TAU / SAMPLES as f64;
+        (0..BINS)
+            .map(|k| {
+                let sum = |part: fn(f64) -> f64| -> f64 {
+                    samples.iter().enumerate().map(|(n, x)| x * part(turn * (n * k % SAMPLES) as f64)).sum()
+                };
+                sum(f64::cos).powi(2) + sum(f64::sin).powi(2)
+            })
+            .collect()
+    }
+
+    fn noise(seed: usize) -> [f64; SAMPLES] {
+        std::array::from_fn(|n| ((n * n * 37 + n * seed + seed) % 2003) as f64 / 1000.0 - 1.0)
+    }
+
+    #[test]
+    fn every_bin_is_the_definition() {
+        for seed in 0..20 {
+            let samples = noise(seed);
+            let expected = definition(&samples);
+            let loudest = expected.iter().fold(0.0_f64, |a, &b| a.max(b));
+            let mut power = [0.0_f64; BINS];
+            power_spectrum_400(&mut samples.clone(), &mut power);
+            let mut single = [0.0_f32; BINS];
+            power_spectrum_400(&mut samples.map(|x| x as f32), &mut single);
+            for bin in 0..BINS {
+                assert!((power[bin] - expected[bin]).abs() <= 1e-13 * loudest, "bin {bin}");
+                assert!((f64::from(single[bin]) - expected[bin]).abs() <= 5e-6 * loudest, "bin {bin}");
+            }
+        }
+    }
+}

@@ -12,10 +12,10 @@
 //! of the mel part). `model` and `audio` need none of them.
 
 pub mod audio;
-#[cfg(feature = "capi")]
-pub mod capi;
 #[cfg(feature = "torch")]
 mod body;
+#[cfg(feature = "capi")]
+pub mod capi;
 #[cfg(feature = "torch")]
 mod cuda;
 pub mod error;

@@ -77,9 +77,11 @@ fuzz-ffi: ## Fuzz the C interface with AddressSanitizer (FUZZ_SECONDS a target)
 			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
 
 sanitize-ffi: ## Run the C stress program under ThreadSanitizer and AddressSanitizer
-	for kind in thread address; do \
-		RUSTFLAGS="-Zsanitizer=$$kind" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features --features capi \
-			--release --target x86_64-unknown-linux-gnu --target-dir target/sanitize-$$kind --crate-type staticlib \
-		&& $(CC) -g -O1 -fsanitize=$$kind -Iinclude tests/capi/stress.c -o target/sanitize-$$kind/stress \
-			target/sanitize-$$kind/x86_64-unknown-linux-gnu/release/libavatorch.a $(FFI_NATIVE_LIBS) \
-		&& target/sanitize-$$kind/stress threads 200 && target/sanitize-$$kind/stress calls 20000 || exit 1; done
+	for kind in thread:tsan address:asan; do out=target/sanitize-$${kind%:*}; \
+		runtime=$$(rustc +nightly --print target-libdir)/librustc-nightly_rt.$${kind#*:}.a; \
+		RUSTFLAGS="-Zsanitizer=$${kind%:*}" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features \
+			--features capi --release --target x86_64-unknown-linux-gnu --target-dir $$out --crate-type staticlib \
+		&& $(CC) -g -O1 -Iinclude tests/capi/stress.c -o $$out/stress -rdynamic \
+			$$out/x86_64-unknown-linux-gnu/release/libavatorch.a -Wl,--whole-archive $$runtime -Wl,--no-whole-archive \
+			$(FFI_NATIVE_LIBS) -lrt -lstdc++ \
+		&& export ASAN_OPTIONS=quarantine_size_mb=1 && $$out/stress threads 200 && $$out/stress calls 20000 || exit 1; done

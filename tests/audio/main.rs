@@ -52,7 +52,10 @@ fn every_level_agrees_with_float64() {
             let values = Plan::<f32>::with_level(dialect.options(), level).unwrap().log_mel(&samples).unwrap();
             assert_eq!(values.len(), truth.len());
             for (value, truth) in values.iter().zip(&truth) {
-                assert!((f64::from(*value) - truth).abs() <= 3e-5 * largest, "{dialect} {level}: {value} is not {truth}");
+                assert!(
+                    (f64::from(*value) - truth).abs() <= 3e-5 * largest,
+                    "{dialect} {level}: {value} is not {truth}"
+                );
             }
         }
     }

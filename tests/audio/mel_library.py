@@ -20,15 +20,43 @@ HANDLE = ctypes.c_void_p
 
 class Config(ctypes.Structure):
     _fields_ = [
-        ("size", U32), ("sample_rate", I32), ("n_fft", I32), ("win_length", I32), ("hop_length", I32),
-        ("n_mels", I32), ("window", I32), ("framing", I32), ("drop_last", I32), ("padding", I32),
-        ("padding_length", U64), ("input_scale", F64), ("dither", F64), ("dither_seed", U64), ("remove_dc", I32),
-        ("preemphasis", I32), ("preemphasis_coefficient", F64), ("spectrum", I32), ("mel_scale", I32),
-        ("magnitude_epsilon", F64), ("mel_norm", I32), ("log", I32), ("f_min", F64), ("f_max", F64), ("guard", I32),
-        ("range", I32), ("guard_value", F64), ("range_below", F64), ("range_loudest", F64), ("scale", F64),
-        ("offset", F64), ("normalize_bands", I32), ("energy", I32), ("energy_floor", F64), ("layout", I32),
+        ("size", U32),
+        ("sample_rate", I32),
+        ("n_fft", I32),
+        ("win_length", I32),
+        ("hop_length", I32),
+        ("n_mels", I32),
+        ("window", I32),
+        ("framing", I32),
+        ("drop_last", I32),
+        ("padding", I32),
+        ("padding_length", U64),
+        ("input_scale", F64),
+        ("dither", F64),
+        ("dither_seed", U64),
+        ("remove_dc", I32),
+        ("preemphasis", I32),
+        ("preemphasis_coefficient", F64),
+        ("spectrum", I32),
+        ("mel_scale", I32),
+        ("magnitude_epsilon", F64),
+        ("mel_norm", I32),
+        ("log", I32),
+        ("f_min", F64),
+        ("f_max", F64),
+        ("guard", I32),
+        ("range", I32),
+        ("guard_value", F64),
+        ("range_below", F64),
+        ("range_loudest", F64),
+        ("scale", F64),
+        ("offset", F64),
+        ("normalize_bands", I32),
+        ("energy", I32),
+        ("energy_floor", F64),
+        ("layout", I32),
         ("simd", I32),
-    ]  # fmt: skip
+    ]
 
 
 def load() -> ctypes.CDLL:
@@ -76,7 +104,11 @@ class Mel:
 
     def __init__(self, dialect: str = "whisper", *, simd: str = "best", **options: object):
         config = Config()
-        check(LIBRARY.avatorch_mel_config_init(ctypes.byref(config), SIZE(ctypes.sizeof(config)), dialect.encode()))
+        check(
+            LIBRARY.avatorch_mel_config_init(
+                ctypes.byref(config), SIZE(ctypes.sizeof(config)), dialect.encode()
+            )
+        )
         config.simd = SIMD.index(simd)
         for name, value in options.items():
             assert hasattr(config, name), name
@@ -97,7 +129,11 @@ class Mel:
 
     def shape(self, n_samples: int) -> tuple[int, int]:
         features, frames = SIZE(), SIZE()
-        check(LIBRARY.avatorch_mel_plan_shape(self.plan, SIZE(n_samples), ctypes.byref(features), ctypes.byref(frames)))
+        check(
+            LIBRARY.avatorch_mel_plan_shape(
+                self.plan, SIZE(n_samples), ctypes.byref(features), ctypes.byref(frames)
+            )
+        )
         shape = features.value, frames.value
         return shape if self.config.layout == 0 else shape[::-1]
 
@@ -106,10 +142,15 @@ class Mel:
         values = np.empty(self.shape(len(samples)), np.float32)
         check(
             LIBRARY.avatorch_mel_compute(
-                self.plan, self.workspace, pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples)),
-                pointer(values), SIZE(values.size),
+                self.plan,
+                self.workspace,
+                pointer(samples),
+                FORMATS[samples.dtype.name],
+                SIZE(len(samples)),
+                pointer(values),
+                SIZE(values.size),
             )
-        )  # fmt: skip
+        )
         return values
 
     def batch(self, clips: list[np.ndarray], threads: int = 2) -> list[np.ndarray]:
@@ -146,7 +187,9 @@ class Stream:
         """Frames by pushing so many samples, and by flushing now."""
         push, flush = SIZE(), SIZE()
         check(
-            LIBRARY.avatorch_mel_stream_frames(self.stream, SIZE(n_samples), ctypes.byref(push), ctypes.byref(flush))
+            LIBRARY.avatorch_mel_stream_frames(
+                self.stream, SIZE(n_samples), ctypes.byref(push), ctypes.byref(flush)
+            )
         )
         return push.value, flush.value
 
@@ -156,17 +199,26 @@ class Stream:
         count = SIZE()
         check(
             LIBRARY.avatorch_mel_stream_push(
-                self.stream, pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples)), pointer(values),
-                SIZE(values.size), ctypes.byref(count),
+                self.stream,
+                pointer(samples),
+                FORMATS[samples.dtype.name],
+                SIZE(len(samples)),
+                pointer(values),
+                SIZE(values.size),
+                ctypes.byref(count),
             )
-        )  # fmt: skip
+        )
         assert count.value == len(values)
         return values
 
     def flush(self) -> np.ndarray:
         values = np.empty((self.frames()[1], self.n_features), np.float32)
         count = SIZE()
-        check(LIBRARY.avatorch_mel_stream_flush(self.stream, pointer(values), SIZE(values.size), ctypes.byref(count)))
+        check(
+            LIBRARY.avatorch_mel_stream_flush(
+                self.stream, pointer(values), SIZE(values.size), ctypes.byref(count)
+            )
+        )
         assert count.value == len(values)
         return values
 
@@ -188,15 +240,22 @@ class Stream:
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     length = SIZE()
     check(
-        LIBRARY.avatorch_audio_resampled_length(SIZE(len(samples)), U32(source), U32(target), ctypes.byref(length))
+        LIBRARY.avatorch_audio_resampled_length(
+            SIZE(len(samples)), U32(source), U32(target), ctypes.byref(length)
+        )
     )
     values = np.empty(length.value, np.float32)
     check(
         LIBRARY.avatorch_audio_resample(
-            pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples)), U32(source), U32(target),
-            pointer(values), length,
+            pointer(samples),
+            FORMATS[samples.dtype.name],
+            SIZE(len(samples)),
+            U32(source),
+            U32(target),
+            pointer(values),
+            length,
         )
-    )  # fmt: skip
+    )
     return values
 
 
@@ -204,10 +263,16 @@ def trim_silence(samples: np.ndarray, frame_length: int = 400, hop_length: int =
     first, end = SIZE(), SIZE()
     check(
         LIBRARY.avatorch_audio_trim_silence(
-            pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples)), SIZE(frame_length), SIZE(hop_length),
-            F64(below_db), ctypes.byref(first), ctypes.byref(end),
+            pointer(samples),
+            FORMATS[samples.dtype.name],
+            SIZE(len(samples)),
+            SIZE(frame_length),
+            SIZE(hop_length),
+            F64(below_db),
+            ctypes.byref(first),
+            ctypes.byref(end),
         )
-    )  # fmt: skip
+    )
     return first.value, end.value
 
 
@@ -215,7 +280,11 @@ def normalize(samples: np.ndarray) -> np.ndarray:
     values = np.empty(len(samples), np.float32)
     check(
         LIBRARY.avatorch_audio_normalize(
-            pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples)), pointer(values), SIZE(values.size)
+            pointer(samples),
+            FORMATS[samples.dtype.name],
+            SIZE(len(samples)),
+            pointer(values),
+            SIZE(values.size),
         )
     )
     return values

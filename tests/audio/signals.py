@@ -8,7 +8,7 @@ RATE = 16000
 
 
 def speech(n: int, rate: int = RATE) -> np.ndarray:
-    """Something like speech: pulses through moving resonances, in syllables, with hiss and pauses between them."""
+    """Something like speech: pulses through moving resonances, in syllables, with hiss between them."""
     rng = np.random.default_rng(7)
     t = np.arange(n) / rate
     pitch = np.cumsum(110 + 25 * np.sin(2 * np.pi * 0.7 * t)) / rate
@@ -23,7 +23,9 @@ def speech(n: int, rate: int = RATE) -> np.ndarray:
         response = [1.0, a1]
         while len(response) < 800:
             response.append(a1 * response[-1] + a2 * response[-2])
-        out += gain * np.convolve(pulses * syllable + 0.02 * hiss * np.roll(syllable, rate // 5), response)[:n]
+        out += (
+            gain * np.convolve(pulses * syllable + 0.02 * hiss * np.roll(syllable, rate // 5), response)[:n]
+        )
     return (0.5 * out / np.abs(out).max()).astype(np.float32)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 import whisper
 from audio.mel_library import RANGES, Mel, MelError, available_levels
 from audio.signals import signals, speech
-
 from avatorch.reference import mel as reference
+
+import torch
 
 LEVELS = available_levels()
 SIGNALS = signals(5 * 16000)
@@ -22,7 +22,9 @@ def of_whisper(samples: np.ndarray, n_mels: int = 80, padding: int = 0) -> np.nd
 
 
 def of_reference(samples: np.ndarray, n_mels: int = 80, **options: object) -> np.ndarray:
-    return reference.log_mel(torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)).numpy()
+    return reference.log_mel(
+        torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)
+    ).numpy()
 
 
 def rms(difference: np.ndarray) -> float:
@@ -34,8 +36,8 @@ def rms(difference: np.ndarray) -> float:
 @pytest.mark.parametrize("name", SIGNALS)
 def test_equals_whisper_and_is_no_farther_from_float64(name: str, n_mels: int, level: str) -> None:
     samples = SIGNALS[name]
-    ours, theirs, truth = (f(samples) for f in (Mel(n_mels=n_mels, simd=level), lambda x: of_whisper(x, n_mels),
-                                                lambda x: of_reference(x, n_mels)))  # fmt: skip
+    ours, theirs = Mel(n_mels=n_mels, simd=level)(samples), of_whisper(samples, n_mels)
+    truth = of_reference(samples, n_mels)
     assert ours.shape == theirs.shape == (n_mels, 500)
     assert np.abs(ours - theirs).max() <= 1e-4
     assert rms(ours - truth) <= rms(theirs - truth) + ROUNDING

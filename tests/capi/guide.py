@@ -47,7 +47,10 @@ audio = np.zeros(480000, dtype=np.float32)
 config = lib.mojo_mel_config_default()
 handle = ctypes.POINTER(MojoMelSpectrogram)()
 status = lib.mojo_mel_spectrogram_compute(
-    audio.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(audio), ctypes.byref(config), ctypes.byref(handle)
+    audio.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+    len(audio),
+    ctypes.byref(config),
+    ctypes.byref(handle),
 )
 if status != 0:
     raise RuntimeError(f"status {status}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def last_error() -> str:
 
 
 def functions() -> list[str]:
-    names = (line.strip() for line in open(__file__.replace("test_hostile.py", "symbols.txt")))
+    names = Path(__file__).with_name("symbols.txt").read_text().split()
     return [name for name in names if name not in ("mojo_mel_config_default",)]
 
 
@@ -39,7 +40,9 @@ def test_null_and_zero_everywhere(name: str) -> None:
     assert last_error() is not None
 
 
-@pytest.mark.parametrize("junk", [1, 8, 12345, 2**47 - 64, 0x8000_0000_0000_0000, 0xF000_0000_0000_0001, U64_MAX])
+@pytest.mark.parametrize(
+    "junk", [1, 8, 12345, 2**47 - 64, 0x8000_0000_0000_0000, 0xF000_0000_0000_0001, U64_MAX]
+)
 def test_junk_handles(junk: int) -> None:
     handle = HANDLE(junk)
     size = SIZE(7)
@@ -80,7 +83,12 @@ def test_double_free_is_found_even_after_reuse() -> None:
 def test_a_freed_spectrogram_is_left_alone() -> None:
     handle = HANDLE()
     config = LIBRARY.mojo_mel_config_default()
-    assert LIBRARY.mojo_mel_spectrogram_compute(pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)) == OK
+    assert (
+        LIBRARY.mojo_mel_spectrogram_compute(
+            pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)
+        )
+        == OK
+    )
     address = LIBRARY.mojo_mel_spectrogram_get_data_ptr(handle)
     assert address % 64 == 0
     small = np.zeros(1999, np.float32)
@@ -95,16 +103,32 @@ def test_a_freed_spectrogram_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sample_rate", 0), ("sample_rate", -1), ("n_fft", 0), ("n_fft", 2**31 - 1), ("n_fft", -400), ("hop_length", 0),
-     ("hop_length", -1), ("hop_length", 2**31 - 1), ("n_mels", 0), ("n_mels", -80), ("n_mels", 2**31 - 1)],
-)  # fmt: skip
+    [
+        ("sample_rate", 0),
+        ("sample_rate", -1),
+        ("n_fft", 0),
+        ("n_fft", 2**31 - 1),
+        ("n_fft", -400),
+        ("hop_length", 0),
+        ("hop_length", -1),
+        ("hop_length", 2**31 - 1),
+        ("n_mels", 0),
+        ("n_mels", -80),
+        ("n_mels", 2**31 - 1),
+    ],
+)
 def test_the_guides_validation_names_the_field(field: str, value: int) -> None:
     config = LIBRARY.mojo_mel_config_default()
     setattr(config, field, value)
     assert LIBRARY.mojo_mel_config_validate(ctypes.byref(config)) == INVALID_INPUT
     assert LIBRARY.mojo_audio_last_error().decode().startswith(f"{field} is {value}, expected")
     handle = HANDLE(1)
-    assert LIBRARY.mojo_mel_spectrogram_compute(pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)) < 0
+    assert (
+        LIBRARY.mojo_mel_spectrogram_compute(
+            pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)
+        )
+        < 0
+    )
     assert handle.value is None
 
 

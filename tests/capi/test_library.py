@@ -16,7 +16,9 @@ HERE = Path(__file__).parent
 
 
 def run(*command: object, **options: object) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -33,8 +35,8 @@ def compiled(prefix: Path, tmp_path: Path):
     def compile(source: Path, *libraries: str, compiler: str = "cc", flags: tuple[str, ...] = ()) -> str:
         out = tmp_path / source.stem
         strict = ("-Wall", "-Wextra", "-Werror", "-pedantic", *flags)
-        run(compiler, *strict, source, "-o", out, f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib",
-            *libraries)  # fmt: skip
+        paths = (f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib")
+        run(compiler, *strict, source, "-o", out, *paths, *libraries)
         return str(out)
 
     return compile
@@ -59,7 +61,10 @@ def test_names_and_versions(prefix: Path) -> None:
     for name in ("libavatorch_mel.so", "libmojo_audio.so"):
         assert (prefix / "lib" / name).resolve() == library.resolve()
     header = (ROOT / "include/mojo_audio.h").read_text()
-    parts = [re.search(rf"#define MOJO_AUDIO_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH")]
+    parts = [
+        re.search(rf"#define MOJO_AUDIO_VERSION_{part} (\d+)", header)[1]
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
     assert ".".join(parts) == version
     loaded = ctypes.CDLL(str(library))
     loaded.avatorch_mel_version.restype = ctypes.c_char_p
@@ -74,7 +79,11 @@ def test_installs_below_destdir_and_uninstalls_everything(tmp_path: Path) -> Non
     options = ("-f", "src/capi/install.mk", "PREFIX=/usr/local", f"DESTDIR={tmp_path}")
     run("make", *options, "install-ffi", cwd=ROOT)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
-    assert {"usr/local/include/mojo_audio.h", "usr/local/lib/libavatorch_mel.a", "usr/local/lib/libmojo_audio.so"} <= files
+    assert {
+        "usr/local/include/mojo_audio.h",
+        "usr/local/lib/libavatorch_mel.a",
+        "usr/local/lib/libmojo_audio.so",
+    } <= files
     assert str(tmp_path) not in (tmp_path / "usr/local/lib/pkgconfig/mojo_audio.pc").read_text()
     run("make", *options, "uninstall-ffi", cwd=ROOT)
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
@@ -82,7 +91,10 @@ def test_installs_below_destdir_and_uninstalls_everything(tmp_path: Path) -> Non
 
 def test_the_guides_programs_run_unchanged(compiled, prefix: Path, tmp_path: Path) -> None:
     assert run(compiled(HERE / "guide.c", "-lmojo_audio", "-lm")) == "Shape: (80, 3000)\n"
-    assert run(compiled(HERE / "guide.c", "-lmojo_audio", "-lm", compiler="c++", flags=("-xc++",))) == "Shape: (80, 3000)\n"
+    assert (
+        run(compiled(HERE / "guide.c", "-lmojo_audio", "-lm", compiler="c++", flags=("-xc++",)))
+        == "Shape: (80, 3000)\n"
+    )
     program = tmp_path / "guide_rs"
     run("rustc", "--edition", "2021", HERE / "guide.rs", "-o", program, "-L", prefix / "lib")
     assert run(program, env={"LD_LIBRARY_PATH": f"{prefix}/lib"}) == "Shape: (80, 3000)\n"
@@ -90,7 +102,15 @@ def test_the_guides_programs_run_unchanged(compiled, prefix: Path, tmp_path: Pat
 
 
 def test_every_example_with_tools_here_runs(prefix: Path, tmp_path: Path) -> None:
-    out = run("make", "-C", ROOT / "examples/ffi", "run", f"PREFIX={prefix}", f"OUT={tmp_path}", f"PYTHON={sys.executable}")
+    out = run(
+        "make",
+        "-C",
+        ROOT / "examples/ffi",
+        "run",
+        f"PREFIX={prefix}",
+        f"OUT={tmp_path}",
+        f"PYTHON={sys.executable}",
+    )
     shapes = re.findall(r"Shape: .*", out)
     assert set(shapes) == {"Shape: (80, 100), loudest band 26"}
     for language in ("C:", "C static:", "C++:", "Rust:", "Python ctypes:", "Python cffi:"):
@@ -104,7 +124,8 @@ def test_structures_have_the_same_layout_in_c(compiled, tmp_path: Path) -> None:
     source.write_text(
         "#include <avatorch_mel.h>\n#include <mojo_audio.h>\n#include <stdio.h>\nint main(void) {\n"
         + "\n".join(lines)
-        + '\n    printf("%zu %zu %zu\\n", sizeof(AvatorchMelConfig), sizeof(MojoMelConfig), sizeof(MojoAudioStatus));\n'
+        + '\n    printf("%zu %zu ", sizeof(AvatorchMelConfig), sizeof(MojoMelConfig));\n'
+        + '    printf("%zu\\n", sizeof(MojoAudioStatus));\n'
         + "    return 0;\n}\n"
     )
     *offsets, sizes = run(compiled(source, flags=("-std=c11",))).splitlines()

@@ -8,40 +8,103 @@ import torch
 from torch import Tensor
 
 WHISPER = dict(
-    sample_rate=16000, n_fft=400, win_length=400, hop_length=160, window="hann", framing="center_reflect",
-    drop_last=True, mel_scale="slaney", mel_norm="slaney", n_mels=80, log="decimal", guard=("at_least", 1e-10),
-    range_below=8.0, scale=0.25, offset=1.0,
-)  # fmt: skip
+    sample_rate=16000,
+    n_fft=400,
+    win_length=400,
+    hop_length=160,
+    window="hann",
+    framing="center_reflect",
+    drop_last=True,
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=80,
+    log="decimal",
+    guard=("at_least", 1e-10),
+    range_below=8.0,
+    scale=0.25,
+    offset=1.0,
+)
 LIBROSA = dict(
-    sample_rate=22050, n_fft=2048, win_length=2048, hop_length=512, window="hann", framing="center_zero",
-    mel_scale="slaney", mel_norm="slaney", n_mels=128,
-)  # fmt: skip
+    sample_rate=22050,
+    n_fft=2048,
+    win_length=2048,
+    hop_length=512,
+    window="hann",
+    framing="center_zero",
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=128,
+)
 TORCHAUDIO = dict(
-    sample_rate=16000, n_fft=400, win_length=400, hop_length=200, window="hann", framing="center_reflect",
-    mel_scale="htk", n_mels=128,
-)  # fmt: skip
+    sample_rate=16000,
+    n_fft=400,
+    win_length=400,
+    hop_length=200,
+    window="hann",
+    framing="center_reflect",
+    mel_scale="htk",
+    n_mels=128,
+)
 KALDI = dict(
-    sample_rate=16000, n_fft=512, win_length=400, hop_length=160, window="povey", framing="inside", remove_dc=True,
-    preemphasis=("frame", 0.97), mel_scale="kaldi", n_mels=23, f_min=20.0, log="natural",
-    guard=("at_least", 2.0**-23), frame_major=True,
-)  # fmt: skip
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    window="povey",
+    framing="inside",
+    remove_dc=True,
+    preemphasis=("frame", 0.97),
+    mel_scale="kaldi",
+    n_mels=23,
+    f_min=20.0,
+    log="natural",
+    guard=("at_least", 2.0**-23),
+    frame_major=True,
+)
 NEMO = dict(
-    sample_rate=16000, n_fft=512, win_length=400, hop_length=160, window="hann_symmetric", framing="center_zero",
-    drop_last=True, preemphasis=("clip", 0.97), mel_scale="slaney", mel_norm="slaney", n_mels=80, log="natural",
-    guard=("plus", 2.0**-24), normalize_bands=True,
-)  # fmt: skip
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    window="hann_symmetric",
+    framing="center_zero",
+    drop_last=True,
+    preemphasis=("clip", 0.97),
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=80,
+    log="natural",
+    guard=("plus", 2.0**-24),
+    normalize_bands=True,
+)
 BIGVGAN = dict(
-    sample_rate=24000, n_fft=1024, win_length=1024, hop_length=256, window="hann", framing="same",
-    magnitude_epsilon=1e-9, mel_scale="slaney", mel_norm="slaney", n_mels=100, log="natural", guard=("at_least", 1e-5),
-)  # fmt: skip
+    sample_rate=24000,
+    n_fft=1024,
+    win_length=1024,
+    hop_length=256,
+    window="hann",
+    framing="same",
+    magnitude_epsilon=1e-9,
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=100,
+    log="natural",
+    guard=("at_least", 1e-5),
+)
 HIFIGAN = BIGVGAN | dict(sample_rate=22050, n_mels=80, f_max=8000.0)
 VOCOS = BIGVGAN | dict(
     framing="center_reflect", magnitude_epsilon=0.0, mel_scale="htk", mel_norm=None, guard=("at_least", 1e-7)
 )
 DIALECTS = dict(
-    whisper=WHISPER, librosa=LIBROSA, torchaudio=TORCHAUDIO, kaldi=KALDI, nemo=NEMO, hifigan=HIFIGAN,
-    bigvgan=BIGVGAN, vocos=VOCOS,
-)  # fmt: skip
+    whisper=WHISPER,
+    librosa=LIBROSA,
+    torchaudio=TORCHAUDIO,
+    kaldi=KALDI,
+    nemo=NEMO,
+    hifigan=HIFIGAN,
+    bigvgan=BIGVGAN,
+    vocos=VOCOS,
+)
 
 
 def log_mel(
@@ -142,7 +205,13 @@ def padded_window(name: str, win_length: int, length: int) -> Tensor:
 
 
 def filters(
-    scale: str, norm: str | None, n_mels: int, n_fft: int, sample_rate: int, f_min: float = 0.0, f_max: float = 0.0
+    scale: str,
+    norm: str | None,
+    n_mels: int,
+    n_fft: int,
+    sample_rate: int,
+    f_min: float = 0.0,
+    f_max: float = 0.0,
 ) -> Tensor:
     """Triangles, [n_mels, bins]."""
     f_max = f_max if f_max > 0 else sample_rate / 2 + f_max

@@ -111,9 +111,8 @@ def report(programs: dict[str, Callable[[], np.ndarray]], truth: np.ndarray, rou
             if index >= 2:
                 times[name].append(1e3 * (time.perf_counter() - start))
     slowest = statistics.median(times.get("openai-whisper", [0.0]))
-    print(
-        f"\n{title}\n{'':32} {'ms':>8} {'least':>8} {'most':>8} {'x whisper':>10} {'from float64: most':>19} {'rms':>8}"
-    )
+    columns = f"{'ms':>8} {'least':>8} {'most':>8} {'x whisper':>10} {'from float64: most':>19} {'rms':>8}"
+    print(f"\n{title}\n{'':32} {columns}")
     for name, program in programs.items():
         values = program()
         error = (

@@ -133,7 +133,11 @@ impl<'a, S: Sample, F: Float> Signal<'a, S, F> {
             let previous = from.checked_sub(1).map(|i| self.conditioning.scaled(self.samples[i], i));
             self.conditioning.run(&self.samples[from..to], from, previous, &mut scratch[at..at + to - from]);
         }
-        for i in (start..inside.start.min(end)).chain(inside.end.max(start)..end) {
+        // Between the last sample's echo and the padded end everything is zero.
+        let (echo, beyond) = (self.samples.len() as isize, self.length as isize);
+        for i in
+            (start..end.min(0)).chain(echo.max(start)..end.min(echo + 1)).chain(beyond.max(echo + 1).max(start)..end)
+        {
             scratch[(i - start) as usize] = self.beyond(i);
         }
     }
@@ -146,7 +150,7 @@ impl<'a, S: Sample, F: Float> Signal<'a, S, F> {
             let previous = source.checked_sub(1).map(|before| self.conditioning.scaled(self.samples[before], before));
             self.conditioning.run(&self.samples[source..=source], source, previous, &mut value);
         } else if source == self.samples.len() && source > 0 {
-            // Pre-emphasis rings one sample into the appended zeros.
+            // Pre-emphasis echoes the last sample once in the appended zeros.
             let before = self.conditioning.scaled(self.samples[source - 1], source - 1);
             value[0] = F::ZERO - self.conditioning.preemphasis * before;
         }

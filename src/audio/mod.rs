@@ -26,6 +26,7 @@ mod resample;
 mod samples;
 mod simd;
 mod stream;
+mod wav;
 mod waveform;
 mod window;
 
@@ -41,4 +42,5 @@ pub use resample::{resample, resampled_length};
 pub use samples::Sample;
 pub use simd::Level;
 pub use stream::Stream;
+pub use wav::{Audio, load_wav, read_wav};
 pub use waveform::{Silence, normalize_waveform, trim_silence};

@@ -70,9 +70,9 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 
 .PHONY: fuzz-ffi sanitize-ffi
 
-fuzz-ffi: ## Fuzz the C interface with AddressSanitizer (FUZZ_SECONDS a target)
+fuzz-ffi: ## Fuzz the C interface and the WAV reader with AddressSanitizer (FUZZ_SECONDS a target)
 	cd tests/capi/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu
-	cd tests/capi/fuzz && for target in config lengths chunks; do mkdir -p corpus/$$target artifacts; \
+	cd tests/capi/fuzz && for target in config lengths chunks wav; do mkdir -p corpus/$$target artifacts; \
 		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
 			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
 

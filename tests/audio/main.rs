@@ -1,5 +1,7 @@
 //! The mel part as a Rust program uses it.
 
+mod wav;
+
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 // Linear blend skinning and its partial contractions: with x = [v; 1], L = sum of w g . A x over bodies, vertices and
 // joints; each kernel is the gradient of L with respect to one argument. No atomics: sums have one fixed order.
+#include "common/influences.cuh"
 #include "common/reduce.cuh"
 
 struct SkinningParams {
@@ -21,29 +22,14 @@ struct SkinningParams {
 };
 static_assert(sizeof(SkinningParams) == 15 * 8, "the twin in skinning.rs has the same fields");
 
-// The joint of influence k of a vertex, or -1.
-__device__ __forceinline__ int joint_of(const SkinningParams& p, long long vertex, int k) {
-  const int joint = p.joints ? __ldg(p.joints + vertex * p.influences + k) : k;
-  return joint < p.joint_count ? joint : -1;
-}
-
 // out_v = sum_j w_vj A_j [v; 1]; a block of vertices of one body, a thread each.
 template <class T> __global__ void skinning(const SkinningParams p) {
   const long long blocks_a_body = (p.vertex_count + blockDim.x - 1) / blockDim.x;
   const long long body = blockIdx.x / blocks_a_body;
   const long long vertex = (blockIdx.x % blocks_a_body) * blockDim.x + threadIdx.x;
   if (vertex >= p.vertex_count) return;
-  const T* transforms = static_cast<const T*>(p.transforms) + body * p.transform_step;
-  const T* weights = static_cast<const T*>(p.weights) + vertex * p.influences;
-  T m[12] = {};
-  for (int k = 0; k < p.influences; ++k) {
-    const int joint = joint_of(p, vertex, k);
-    if (joint < 0) continue;
-    const T weight = __ldg(weights + k);
-    const T* a = transforms + 16 * joint;
-#pragma unroll
-    for (int i = 0; i < 12; ++i) m[i] += weight * __ldg(a + i);
-  }
+  T m[12];
+  blend_transforms(p, static_cast<const T*>(p.transforms) + body * p.transform_step, vertex, m);
   const T* v = static_cast<const T*>(p.vertices) + body * p.vertex_step + 3 * vertex;
   T* out = static_cast<T*>(p.out) + (body * p.vertex_count + vertex) * 3;
 #pragma unroll

@@ -17,7 +17,7 @@ pub(super) struct Tables<F: Float> {
     pub(super) level: Level,
     pub(super) frames: Frames,
     n_bins: usize,
-    window: Vec<F>,
+    window: Vec<F>, // [frame sample]
     /// What rounding took from the window.
     window_rest: Vec<F>, // [frame sample]
     filters: Vec<Filter<F>>, // [mel]

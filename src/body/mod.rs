@@ -1,5 +1,10 @@
 //! A body model and a pose become vertices, joints and transforms. One file a stage: checks, CPU path, launch.
 
+mod backward;
+mod forward;
+mod kinematic_chain;
+mod pose;
+mod posed_skinning;
 mod real;
 mod rodrigues;
 mod rotation;
@@ -10,4 +15,11 @@ pub(crate) use real::{Real, for_real};
 use crate::cuda::Program;
 
 /// Every CUDA program of this part, for compilation ahead of use.
-pub(crate) static PROGRAMS: &[&Program] = &[&rodrigues::PROGRAM, &skinning::PROGRAM, &stumpff::PROGRAM];
+pub(crate) static PROGRAMS: &[&Program] = &[
+    &kinematic_chain::PROGRAM,
+    &pose::PROGRAM,
+    &posed_skinning::PROGRAM,
+    &rodrigues::PROGRAM,
+    &skinning::PROGRAM,
+    &stumpff::PROGRAM,
+];

@@ -81,7 +81,7 @@ impl Skin {
     }
 
     /// For every vertex the `(joint, weight)` pairs, on the CPU. Joints out of range were refused by `check_joints`.
-    fn rows<T: Real>(&self) -> Rows<'_, T> {
+    pub(super) fn rows<T: Real>(&self) -> Rows<'_, T> {
         Rows {
             weights: elements(&self.weights),
             joints: self.joints.as_ref().map(parallel::int32s),
@@ -113,7 +113,7 @@ impl Skin {
 }
 
 #[derive(Clone, Copy)]
-struct Rows<'a, T> {
+pub(super) struct Rows<'a, T> {
     weights: &'a [T],
     joints: Option<&'a [i32]>,
     influences: usize,
@@ -131,13 +131,13 @@ impl<'a, T: Real> Rows<'a, T> {
 }
 
 /// Row `body` of a tensor whose batch may be 1.
-fn body_of<T>(values: &[T], size: usize, bodies: usize, body: usize) -> &[T] {
+pub(super) fn body_of<T>(values: &[T], size: usize, bodies: usize, body: usize) -> &[T] {
     let first = if values.len() == size && bodies != 1 { 0 } else { body * size };
     &values[first..first + size]
 }
 
 /// A batch of `bodies`, or 1 to be shared by all.
-fn batched<'a>(argument: Argument<'a>, bodies: i64, rest: &[i64]) -> Result<Argument<'a>> {
+pub(super) fn batched<'a>(argument: Argument<'a>, bodies: i64, rest: &[i64]) -> Result<Argument<'a>> {
     let batch = if argument.tensor.size().first() == Some(&1) { 1 } else { bodies };
     argument.shape(&[&[batch], rest].concat())
 }
@@ -147,7 +147,7 @@ pub(super) fn common_batch(tensors: &[Argument<'_>]) -> i64 {
     tensors.iter().filter_map(|argument| argument.tensor.size().first().copied()).find(|&size| size != 1).unwrap_or(1)
 }
 
-fn step(tensor: &Tensor) -> i64 {
+pub(super) fn step(tensor: &Tensor) -> i64 {
     if tensor.size()[0] == 1 { 0 } else { tensor.numel() as i64 / tensor.size()[0].max(1) }
 }
 
@@ -303,7 +303,7 @@ fn weights_gradient(args: &Arguments) -> Result<Outputs> {
     Ok(smallvec![Some(skin.weights)])
 }
 
-fn run_weights(g: &Tensor, v: &Tensor, transforms: &Tensor, skin: &mut Skin, bodies: i64, args: &Arguments) -> Result<()> {
+pub(super) fn run_weights(g: &Tensor, v: &Tensor, transforms: &Tensor, skin: &mut Skin, bodies: i64, args: &Arguments) -> Result<()> {
     match g.device() {
         Device::Cuda(device) => {
             let params = params(Some(g), Some(v), Some(transforms), skin, &skin.weights, bodies, None);

@@ -4,11 +4,15 @@ use std::ffi::c_void;
 
 use cudarc::driver::{result, sys};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A loaded kernel.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel(sys::CUfunction);
+pub(crate) struct Kernel {
+    function: sys::CUfunction,
+    /// Bytes of dynamic shared memory that a block of this kernel can have on its device.
+    shared_limit: u32,
+}
 
 // SAFETY: a function handle may be used from any thread.
 unsafe impl Send for Kernel {}
@@ -16,15 +20,21 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernel {
-    pub(super) fn new(function: sys::CUfunction) -> Self {
-        Self(function)
+    pub(super) fn new(function: sys::CUfunction, shared_limit: u32) -> Self {
+        Self { function, shared_limit }
     }
 
     /// `params` is the `#[repr(C)]` twin of the kernel's parameter struct.
     pub(crate) fn launch<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+        if shared > self.shared_limit {
+            return Err(Error::Value(format!(
+                "this rig has too many joints for the GPU: a block would need {shared} bytes of shared memory and has {}",
+                self.shared_limit
+            )));
+        }
         let mut arguments = [(&raw const *params).cast_mut().cast::<c_void>()];
         // SAFETY: the struct matches the kernel's and is copied by the call; its pointers are into live tensors.
-        unsafe { result::launch_kernel(self.0, (blocks, 1, 1), (threads, 1, 1), shared, stream.cast(), &mut arguments)? };
+        unsafe { result::launch_kernel(self.function, (blocks, 1, 1), (threads, 1, 1), shared, stream.cast(), &mut arguments)? };
         Ok(())
     }
 }
@@ -45,7 +55,7 @@ pub(crate) fn launch_1d<P>(kernel: Kernel, count: i64, threads: u32, params: &P,
 pub(crate) fn blocks_of(bodies: i64, items: i64, threads: u32) -> Result<u32> {
     let blocks = bodies as u128 * (items as u64).div_ceil(u64::from(threads)) as u128;
     u32::try_from(blocks).ok().filter(|&blocks| blocks < 1 << 31).ok_or_else(|| {
-        crate::Error::Value(format!("{bodies} bodies of {items} items are more than one launch covers; split the batch"))
+        Error::Value(format!("{bodies} bodies of {items} items are more than one launch covers; split the batch"))
     })
 }
 

@@ -23,8 +23,10 @@ impl Program {
         Self { file, kernels, loaded: [const { OnceLock::new() }; MAX_DEVICES] }
     }
 
-    /// The kernel at `index` of `kernels`, loaded on first use unless a CUDA graph is being captured on `stream`.
+    /// The kernel at `index` of `kernels`, loaded on first use unless a CUDA graph is being captured on `stream`; the
+    /// device's context is then current, which it need not be on the threads on which torch runs a backward pass.
     pub(crate) fn kernel(&self, device: usize, index: usize, stream: *mut c_void) -> Result<Kernel> {
+        make_current(device)?;
         match self.slot(device)?.get() {
             Some(kernels) => Ok(kernels[index]),
             None => Ok(self.load(device, stream)?[index]),
@@ -57,7 +59,7 @@ impl Program {
                 let function = result::module::get_function(module, symbol)?;
                 // Without this the driver loads the code in the first launch, which a capture forbids.
                 sys::cuFuncLoad(function).result()?;
-                kernels.push(Kernel::new(function));
+                kernels.push(Kernel::new(function, allow_shared_memory(function, device)?));
             }
         }
         Ok(slot.get_or_init(|| kernels))
@@ -65,6 +67,21 @@ impl Program {
 
     fn slot(&self, device: usize) -> Result<&OnceLock<Vec<Kernel>>> {
         self.loaded.get(device).ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
+    }
+}
+
+/// Lets a kernel have all the shared memory that a block of this device can have beside its static part; how many bytes.
+fn allow_shared_memory(function: sys::CUfunction, device: usize) -> Result<u32> {
+    use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as OPTIN;
+    use sys::CUfunction_attribute_enum::{
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as STATIC,
+    };
+    // SAFETY: the device exists and the function was loaded on it.
+    unsafe {
+        let whole = result::device::get_attribute(result::device::get(device as i32)?, OPTIN)?;
+        let dynamic = whole - result::function::get_function_attribute(function, STATIC)?;
+        result::function::set_function_attribute(function, DYNAMIC, dynamic)?;
+        Ok(dynamic as u32)
     }
 }
 

@@ -4,6 +4,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <vector>
@@ -34,11 +35,12 @@ inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
   return tensor.has_value() && tensor->defined() ? &*tensor : nullptr;
 }
 
-// Calls Rust on the device of the first input, on torch's current stream, and takes the outputs over.
+// Calls Rust on the device of the first tensor present, on torch's current stream, and takes the outputs over.
 template <size_t Outputs>
 std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const at::Tensor*> inputs,
                                       std::initializer_list<int64_t> numbers = {}) {
-  const c10::Device device = (*inputs.begin())->device();
+  const auto present = std::find_if(inputs.begin(), inputs.end(), [](const at::Tensor* input) { return input != nullptr; });
+  const c10::Device device = (*present)->device();
   c10::OptionalDeviceGuard guard;
   void* stream = nullptr;
   if (device.is_cuda()) {

@@ -45,6 +45,26 @@ pub(crate) fn rows<T: Send, F: Fn(usize, &mut [T]) + Sync>(output: &mut [T], row
     });
 }
 
+/// Outputs whose rows belong together: calls `body(index, one row of each)` for every index. An output with rows of no
+/// elements takes part with an empty row.
+pub(crate) fn zip_rows<T: Send, const N: usize, F>(outputs: [(&mut [T], usize); N], grain: usize, body: F)
+where
+    F: Fn(usize, [&mut [T]; N]) + Sync,
+{
+    let count = outputs.iter().filter(|(_, row)| *row > 0).map(|(all, row)| all.len() / row).max().unwrap_or(0);
+    for (all, row) in &outputs {
+        assert_eq!(all.len(), row * count, "every output has a row for each index");
+    }
+    let bases = outputs.map(|(all, row)| (Shared(all.as_mut_ptr()), row));
+    ranges(count, grain, |begin, end| {
+        let bases = &bases;
+        for index in begin..end {
+            // SAFETY: ranges are disjoint and every output has `count` rows.
+            body(index, std::array::from_fn(|i| unsafe { std::slice::from_raw_parts_mut(bases[i].0.0.add(index * bases[i].1), bases[i].1) }));
+        }
+    });
+}
+
 struct Shared<T>(*mut T);
 // SAFETY: only disjoint parts are made of it, one a thread, and `T: Send`.
 unsafe impl<T: Send> Sync for Shared<T> {}
@@ -71,12 +91,21 @@ pub(crate) fn elements_mut<T: crate::body::Real>(tensor: &mut tch::Tensor) -> &m
 
 /// The elements of a contiguous int32 CPU tensor.
 pub(crate) fn int32s(tensor: &tch::Tensor) -> &[i32] {
-    assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == tch::Kind::Int);
+    integers(tensor, tch::Kind::Int)
+}
+
+/// The elements of a contiguous int64 CPU tensor.
+pub(crate) fn int64s(tensor: &tch::Tensor) -> &[i64] {
+    integers(tensor, tch::Kind::Int64)
+}
+
+fn integers<T>(tensor: &tch::Tensor, kind: tch::Kind) -> &[T] {
+    assert!(tensor.device() == tch::Device::Cpu && tensor.is_contiguous() && tensor.kind() == kind);
     if tensor.numel() == 0 {
         return &[];
     }
-    // SAFETY: checked: on the CPU, contiguous, of this dtype.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<i32>(), tensor.numel()) }
+    // SAFETY: checked: on the CPU, contiguous, of the dtype that `T` is.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
 fn check<T: crate::body::Real>(tensor: &tch::Tensor) {

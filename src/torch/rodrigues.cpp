@@ -18,6 +18,7 @@ AVATORCH_OPERATOR(forward_operator, Forward, "smplx::rodrigues")
 AVATORCH_OPERATOR(backward_operator, Backward, "smplx::rodrigues_backward")
 
 Tensor rodrigues(const Tensor& rotvec) { return forward_operator().call(rotvec); }
+Tensor rodrigues_backward(const Tensor& grad, const Tensor& rotvec) { return backward_operator().call(grad, rotvec); }
 
 // Kernels, for the CPU and CUDA alike: Rust looks at the device.
 
@@ -66,7 +67,7 @@ static Tensor rodrigues_backward_formula(const Tensor& grad, const Tensor& rotve
 struct RodriguesFormula {
   static constexpr const char* name = "RodriguesBackward";
   static variable_list backward(const variable_list& grads, const Saved& saved, const Needs&) {
-    return {backward_operator().call(grads[0], saved.tensors[0])};
+    return {rodrigues_backward(grads[0], saved.tensors[0])};
   }
 };
 

@@ -1,0 +1,126 @@
+// From pose and shape coefficients to the posed skeleton of a body, and back; a block for each body. Phases: rotations,
+// rest joints, chain; backwards: chain, rotations.
+#include "common/chain.cuh"
+#include "common/rotation.cuh"
+
+struct PoseParams {
+  const void* pose;           // [B | 1, J, 3], or [B | 1, J, 3, 3]
+  const void* shape;          // [B | 1, C]
+  const void* joint_base;     // [J, 3] or [B, J, 3], rest joints before the directions below
+  const void* joint_dirs;     // [J, 3, C] or null
+  const void* joint_offsets;  // [B | 1, J, 3] or null
+  const void* transl;         // [B | 1, 3] or null
+  const long long* parents;   // [J], -1 for a root
+  void* rot_mats;             // [B, J, 3, 3]
+  void* joints;               // [B, J, 3], rest joints
+  void* features;             // [B, J - 1, 3, 3], rotation minus identity, or null
+  void* posed;                // [B, J, 3]
+  void* transforms;           // [B, J, 4, 4]
+  long long pose_step;        // elements from one body to the next; 0 where all bodies share
+  long long shape_step;
+  long long base_step;
+  long long offset_step;
+  long long transl_step;
+  long long joint_count;
+  long long shape_count;  // C
+  long long matrices;     // 1 when the pose is given as matrices
+};
+static_assert(sizeof(PoseParams) == 20 * 8, "the twin in pose.rs has the same fields");
+
+template <class T> __device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats) {
+  const T* pose = static_cast<const T*>(p.pose) + body * p.pose_step;
+  const int joints = int(p.joint_count);
+  T* features = p.features ? static_cast<T*>(p.features) + body * 9 * (joints - 1) : nullptr;
+  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+    T r[9];
+    if (p.matrices) {
+#pragma unroll
+      for (int i = 0; i < 9; ++i) r[i] = pose[9 * j + i];
+    } else {
+      rodrigues_matrix(pose + 3 * j, r);
+    }
+#pragma unroll
+    for (int i = 0; i < 9; ++i) {
+      rot_mats[9 * j + i] = r[i];
+      if (features && j > 0) features[9 * (j - 1) + i] = r[i] - (i % 4 == 0 ? T(1) : T(0));
+    }
+  }
+}
+
+template <class T> __device__ void rest_joints(const PoseParams& p, long long body, T* joints) {
+  const T* base = static_cast<const T*>(p.joint_base) + body * p.base_step;
+  const T* shape = static_cast<const T*>(p.shape) + body * p.shape_step;
+  const T* dirs = static_cast<const T*>(p.joint_dirs);
+  const T* offsets = p.joint_offsets ? static_cast<const T*>(p.joint_offsets) + body * p.offset_step : nullptr;
+  for (int i = threadIdx.x; i < 3 * p.joint_count; i += blockDim.x) {
+    T sum = base[i];
+    if (dirs) {
+      for (int c = 0; c < p.shape_count; ++c) sum += __ldg(dirs + i * p.shape_count + c) * shape[c];
+    }
+    joints[i] = offsets ? sum + offsets[i] : sum;
+  }
+}
+
+template <class T> __global__ void pose(const PoseParams p) {
+  extern __shared__ double shared[];
+  const long long body = blockIdx.x;
+  const int count = int(p.joint_count);
+  ChainMemory<T> memory(shared, count);
+  T* rot_mats = static_cast<T*>(p.rot_mats) + body * 9 * count;
+  T* joints = static_cast<T*>(p.joints) + body * 3 * count;
+  local_rotations(p, body, rot_mats);
+  rest_joints(p, body, joints);
+  __syncthreads();
+  chain_forward(memory, rot_mats, joints, p.parents, count);
+  const T* transl = p.transl ? static_cast<const T*>(p.transl) + body * p.transl_step : nullptr;
+  chain_results(memory, joints, transl, static_cast<T*>(p.posed) + body * 3 * count, static_cast<T*>(p.transforms) + body * 16 * count, count);
+}
+
+struct PoseBackwardParams {
+  const void* pose;             // [B | 1, J, 3], or null when matrices were given
+  const void* rot_mats;         // [B, J, 3, 3]
+  const void* joints;           // [B, J, 3]
+  const long long* parents;     // [J]
+  const void* grad_posed;       // [B, J, 3] or null
+  const void* grad_transforms;  // [B, J, 4, 4] or null
+  const void* grad_features;    // [B, J - 1, 3, 3] or null
+  const void* arrived_rot;      // [B, J, 3, 3], what arrived at rot_mats itself, or null
+  const void* arrived_joints;   // [B, J, 3], what arrived at the rest joints themselves, or null
+  void* grad_rot;               // [B, J, 3, 3]
+  void* grad_joints;            // [B, J, 3]
+  void* grad_pose;              // [B, J, 3], or null when matrices were given
+  long long pose_step;
+  long long joint_count;
+};
+static_assert(sizeof(PoseBackwardParams) == 14 * 8, "the twin in pose.rs has the same fields");
+
+template <class T> __global__ void pose_backward(const PoseBackwardParams p) {
+  extern __shared__ double shared[];
+  const long long body = blockIdx.x;
+  const int count = int(p.joint_count);
+  ChainMemory<T> memory(shared, count);
+  const auto row = [&](const void* base, int size) { return base ? static_cast<const T*>(base) + body * size : nullptr; };
+  const T *rot_mats = row(p.rot_mats, 9 * count), *joints = row(p.joints, 3 * count);
+  T* grad_rot = static_cast<T*>(p.grad_rot) + body * 9 * count;
+  T* grad_joints = static_cast<T*>(p.grad_joints) + body * 3 * count;
+  chain_forward(memory, rot_mats, joints, p.parents, count);
+  chain_backward(memory, rot_mats, joints, row(p.grad_posed, 3 * count), row(p.grad_transforms, 16 * count), grad_rot, grad_joints, count);
+  const T *features = row(p.grad_features, 9 * (count - 1)), *arrived_rot = row(p.arrived_rot, 9 * count);
+  const T* arrived_joints = row(p.arrived_joints, 3 * count);
+  // Each thread finishes the joints it wrote above: the same loop, so no barrier.
+  for (int j = threadIdx.x; j < count; j += blockDim.x) {
+    T g[9];
+#pragma unroll
+    for (int i = 0; i < 9; ++i) {
+      g[i] = grad_rot[9 * j + i];
+      if (features && j > 0) g[i] += features[9 * (j - 1) + i];
+      if (arrived_rot) g[i] += arrived_rot[9 * j + i];
+      grad_rot[9 * j + i] = g[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 3 && arrived_joints; ++i) grad_joints[3 * j + i] += arrived_joints[3 * j + i];
+    if (p.grad_pose) {
+      rodrigues_gradient(g, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j, static_cast<T*>(p.grad_pose) + (body * count + j) * 3);
+    }
+  }
+}

@@ -1,0 +1,185 @@
+// The kinematic chain of one body, by one block, in shared memory. src/body/kinematic_chain.rs is the twin.
+//
+// Forward, by doubling: a joint holds the product of the transforms from its ancestor (exclusive) to itself; in each round
+// it multiplies by what its ancestor holds and takes over that one's ancestor. ceil(log2 J) rounds reach every root.
+// Backward, by levels from the leaves: a joint gathers from its children, in their order.
+#pragma once
+
+// Nine entries of a rotation (row-major), three of a translation.
+template <class T> struct Rigid {
+  T r[9], t[3];
+};
+
+// a b, the transform b followed by a.
+template <class T> __device__ __forceinline__ Rigid<T> compose(const Rigid<T>& a, const Rigid<T>& b) {
+  Rigid<T> c;
+#pragma unroll
+  for (int row = 0; row < 3; ++row) {
+#pragma unroll
+    for (int column = 0; column < 3; ++column) {
+      c.r[3 * row + column] = a.r[3 * row] * b.r[column] + a.r[3 * row + 1] * b.r[3 + column] + a.r[3 * row + 2] * b.r[6 + column];
+    }
+    c.t[row] = a.r[3 * row] * b.t[0] + a.r[3 * row + 1] * b.t[1] + a.r[3 * row + 2] * b.t[2] + a.t[row];
+  }
+  return c;
+}
+
+// What a block keeps for one body; `bytes` in kinematic_chain.rs counts the same.
+template <class T> struct ChainMemory {
+  Rigid<T>* global;  // [J], result of the forward pass
+  Rigid<T>* other;   // [J], the second buffer of the rounds; then the gradient of `global`
+  int* parent;       // [J], -1 for a root
+  int* ancestor[2];  // [J] each
+  int* depth;        // [J]
+  int* first_child;  // [J], -1: none
+  int* sibling;      // [J], the next child of the same parent, -1: none
+
+  __device__ __forceinline__ ChainMemory(void* shared, int joints) {
+    global = static_cast<Rigid<T>*>(shared);
+    other = global + joints;
+    parent = reinterpret_cast<int*>(other + joints);
+    ancestor[0] = parent + joints;
+    ancestor[1] = ancestor[0] + joints;
+    depth = ancestor[1] + joints;
+    first_child = depth + joints;
+    sibling = first_child + joints;
+  }
+};
+
+// Global transforms of the joints from local rotations [J, 3, 3] and rest positions [J, 3]. A parent that is not an
+// earlier joint counts as none: the host refuses such rigs where it can read them without waiting.
+template <class T>
+__device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* positions, const long long* parents, int joints) {
+  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+    const long long found = parents[j];
+    const int parent = found >= 0 && found < j ? int(found) : -1;
+    m.parent[j] = m.ancestor[0][j] = parent;
+#pragma unroll
+    for (int i = 0; i < 9; ++i) m.global[j].r[i] = rotations[9 * j + i];
+#pragma unroll
+    for (int i = 0; i < 3; ++i) m.global[j].t[i] = positions[3 * j + i] - (parent >= 0 ? positions[3 * parent + i] : T(0));
+  }
+  __syncthreads();
+  int from = 0;
+  for (int reach = 1; reach < joints; reach *= 2) {
+    for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+      const int ancestor = m.ancestor[from][j];
+      m.other[j] = ancestor < 0 ? m.global[j] : compose(m.global[ancestor], m.global[j]);
+      m.ancestor[1 - from][j] = ancestor < 0 ? -1 : m.ancestor[from][ancestor];
+    }
+    __syncthreads();
+    Rigid<T>* swap = m.global;
+    m.global = m.other;
+    m.other = swap;
+    from = 1 - from;
+  }
+}
+
+// Posed joints [J, 3] (plus a translation, or null) and skinning transforms [J, 4, 4] from the global transforms.
+template <class T>
+__device__ void chain_results(const ChainMemory<T>& m, const T* positions, const T* translation, T* posed, T* transforms, int joints) {
+  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+    const Rigid<T> g = m.global[j];
+    const T* x = positions + 3 * j;
+    T* a = transforms + 16 * j;
+#pragma unroll
+    for (int row = 0; row < 3; ++row) {
+      const T* r = g.r + 3 * row;
+      posed[3 * j + row] = g.t[row] + (translation ? translation[row] : T(0));
+      a[4 * row] = r[0];
+      a[4 * row + 1] = r[1];
+      a[4 * row + 2] = r[2];
+      a[4 * row + 3] = g.t[row] - (r[0] * x[0] + r[1] * x[1] + r[2] * x[2]);
+    }
+    a[12] = a[13] = a[14] = T(0);
+    a[15] = T(1);
+  }
+}
+
+// Gradients of the local rotations and rest positions. `grad_posed` [J, 3] and `grad_transforms` [J, 4, 4] may be null.
+// With G, t the global transforms and a = t - G x: docs/gradients.md, kinematic_chain.
+template <class T>
+__device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* positions, const T* grad_posed,
+                               const T* grad_transforms, T* grad_rotations, T* grad_positions, int joints) {
+  Rigid<T>* grad = m.other;
+  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+    const T* x = positions + 3 * j;
+    Rigid<T> g{};
+    T own[3] = {};
+    if (grad_transforms) {
+      const T* a = grad_transforms + 16 * j;
+#pragma unroll
+      for (int row = 0; row < 3; ++row) {
+        const T shift = a[4 * row + 3];
+        g.t[row] = shift;
+#pragma unroll
+        for (int column = 0; column < 3; ++column) {
+          g.r[3 * row + column] = a[4 * row + column] - shift * x[column];
+          own[column] -= m.global[j].r[3 * row + column] * shift;
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      if (grad_posed) g.t[i] += grad_posed[3 * j + i];
+      grad_positions[3 * j + i] = own[i];
+    }
+    grad[j] = g;
+    int depth = 0;
+    for (int up = m.parent[j]; up >= 0; up = m.parent[up]) ++depth;
+    m.depth[j] = depth;
+    int child = j + 1;
+    while (child < joints && m.parent[child] != j) ++child;
+    m.first_child[j] = child < joints ? child : -1;
+    int sibling = j + 1;
+    while (sibling < joints && m.parent[sibling] != m.parent[j]) ++sibling;
+    m.sibling[j] = sibling < joints ? sibling : -1;
+  }
+  __syncthreads();
+  int deepest = 0;
+  for (int j = 0; j < joints; ++j) deepest = max(deepest, m.depth[j]);
+  for (int level = deepest - 1; level >= 0; --level) {
+    for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+      if (m.depth[j] != level) continue;
+      for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
+        const T* r = rotations + 9 * child;
+#pragma unroll
+        for (int row = 0; row < 3; ++row) {
+          const T* g = grad[child].r + 3 * row;
+          const T shift = grad[child].t[row];
+          grad[j].t[row] += shift;
+#pragma unroll
+          for (int column = 0; column < 3; ++column) {
+            grad[j].r[3 * row + column] += g[0] * r[3 * column] + g[1] * r[3 * column + 1] + g[2] * r[3 * column + 2] +
+                                           shift * (positions[3 * child + column] - positions[3 * j + column]);
+          }
+        }
+      }
+    }
+    __syncthreads();
+  }
+  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
+    const int parent = m.parent[j];
+#pragma unroll
+    for (int row = 0; row < 3; ++row) {
+      T step = parent < 0 ? grad[j].t[row] : T(0);
+#pragma unroll
+      for (int column = 0; column < 3; ++column) {
+        T sum = parent < 0 ? grad[j].r[3 * row + column] : T(0);
+        if (parent >= 0) {
+#pragma unroll
+          for (int i = 0; i < 3; ++i) sum += m.global[parent].r[3 * i + row] * grad[j].r[3 * i + column];
+          step += m.global[parent].r[3 * column + row] * grad[j].t[column];
+        }
+        grad_rotations[9 * j + 3 * row + column] = sum;
+      }
+      // The offset from the parent moves with this joint and against the parent.
+      T against = T(0);
+      for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
+#pragma unroll
+        for (int i = 0; i < 3; ++i) against += m.global[j].r[3 * i + row] * grad[child].t[i];
+      }
+      grad_positions[3 * j + row] += step - against;
+    }
+  }
+}

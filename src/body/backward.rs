@@ -1,0 +1,192 @@
+//! The gradients of a body: the flow of `forward.rs` from right to left. Only what is asked for is computed.
+
+use smallvec::smallvec;
+use tch::Tensor;
+
+use super::kinematic_chain::parents_of;
+use super::skinning::{self, Skin};
+use super::{pose, posed_skinning};
+use crate::Result;
+use crate::torch::{Arguments, Outputs, entry};
+
+/// The inputs that a gradient can reach, by their bit in `needs`; `Input` in `forward.cpp` is the twin.
+#[derive(Clone, Copy, PartialEq)]
+enum Input {
+    Shape,
+    Pose,
+    Transl,
+    Template,
+    Shapedirs,
+    Posedirs,
+    Regressor,
+    Weights,
+    JointTemplate,
+    JointDirs,
+    VertexOffsets,
+    JointOffsets,
+}
+const INPUTS: usize = 12;
+
+entry!(avatorch_forward_backward, "smplx::forward_backward", backward);
+fn backward(args: &Arguments) -> Result<Outputs> {
+    let joints = args.tensor(16, "J_shaped")?.real()?.shape(&[-1, -1, 3])?;
+    let (bodies, joint_count) = (joints.tensor.size()[0], joints.tensor.size()[1]);
+    let weights = args.tensor(13, "lbs_weights")?.like(joints)?.shape(&[-1, joint_count])?;
+    let vertices = weights.tensor.size()[0];
+    let tensor = |position, name, shape: &[i64]| args.tensor(position, name)?.like(joints)?.shape(shape)?.contiguous();
+    let optional = |position, name, shape: &[i64]| match args.optional(position, name) {
+        Some(found) => found.like(joints)?.shape(shape)?.contiguous().map(Some),
+        None => Ok(None),
+    };
+    let (of_vertices, of_joints) = ([bodies, vertices, 3], [bodies, joint_count, 3]);
+    let g_vertices = optional(0, "grad_vertices", &of_vertices)?;
+    let g_posed = optional(1, "grad_joints", &of_joints)?;
+    let arrived_v_shaped = optional(2, "grad_v_shaped", &of_vertices)?;
+    let arrived_joints = optional(3, "grad_J_shaped", &of_joints)?;
+    let arrived_rot = optional(4, "grad_rot_mats", &[bodies, joint_count, 3, 3])?;
+    let arrived_transforms = optional(5, "grad_A_global", &[bodies, joint_count, 4, 4])?;
+    let arrived_v_posed = optional(6, "grad_v_posed", &of_vertices)?;
+
+    let shape = args.tensor(7, "shape_coefficients")?.like(joints)?.rank(2)?.contiguous()?;
+    let pose = args.tensor(8, "pose")?.like(joints)?.contiguous()?;
+    let shapedirs = tensor(9, "shapedirs", &[vertices, 3, shape.size()[1]])?;
+    let posedirs = optional(10, "posedirs", &[9 * (joint_count - 1), 3 * vertices])?;
+    let regressor = optional(11, "J_regressor", &[joint_count, vertices])?;
+    let parents = parents_of(args.tensor(12, "parents")?.same_device(joints)?, joint_count)?;
+    let joint_dirs = optional(14, "J_shapedirs", &[joint_count, 3, shape.size()[1]])?;
+    let rot_mats = tensor(17, "rot_mats", &[bodies, joint_count, 3, 3])?;
+    let transforms = tensor(18, "A_global", &[bodies, joint_count, 4, 4])?;
+    let v_posed = tensor(19, "v_posed", &of_vertices)?;
+    let joints = joints.contiguous()?;
+    let prepared_dirs = args.optional(20, "prepared J_shapedirs").map(|dirs| dirs.contiguous()).transpose()?;
+    let mut skin = match (args.optional(21, "prepared weights"), args.optional(22, "prepared joints")) {
+        (Some(values), Some(of)) => Skin::read(values, Some(of), joint_count)?,
+        _ => Skin::read(weights, None, joint_count)?,
+    };
+    let by_joint = match (args.optional(23, "prepared order"), args.optional(24, "prepared start")) {
+        (Some(order), Some(start)) => Some((order.contiguous()?, start.contiguous()?)),
+        _ => None,
+    };
+
+    let needs = |input: Input| args.number(0) >> input as i64 & 1 != 0;
+    let any = |inputs: &[Input]| inputs.iter().any(|&input| needs(input));
+    use Input::{JointDirs, JointOffsets, JointTemplate, Posedirs, Regressor, Shape, Shapedirs, Template, Transl, VertexOffsets, Weights};
+    let zeros_like = |tensor: &Tensor| tensor.f_zeros_like();
+
+    // Vertices to posed vertices.
+    let through_posed = any(&[Shape, Input::Pose, Template, Shapedirs, Posedirs, VertexOffsets]);
+    let g_v_posed = match (&g_vertices, arrived_v_posed) {
+        (Some(g), arrived) if through_posed => Some(posed_skinning::backward(g, arrived.as_ref(), &transforms, &skin, args)?),
+        (_, arrived) => arrived,
+    };
+
+    // Vertices to transforms, and with the joints down the chain to rotations and rest joints.
+    let through_joints = any(&[Shape, Template, Shapedirs, Regressor, JointTemplate, JointDirs, JointOffsets]);
+    let (g_pose, g_joints) = if through_joints || needs(Input::Pose) {
+        let mut g_transforms = arrived_transforms;
+        if let Some(g) = &g_vertices {
+            let moved = skinning::run_transforms(g, &v_posed, &skin, bodies, by_joint.as_ref(), args)?;
+            g_transforms = Some(match g_transforms {
+                Some(arrived) => arrived.f_add(&moved)?,
+                None => moved,
+            });
+        }
+        let g_features = match (&posedirs, &g_v_posed) {
+            (Some(posedirs), Some(g)) if needs(Input::Pose) => Some(g.f_view([bodies, 3 * vertices])?.f_mm(&posedirs.f_tr()?)?),
+            _ => None,
+        };
+        let arriving = pose::Arriving {
+            posed: g_posed.as_ref(),
+            transforms: g_transforms.as_ref(),
+            features: g_features.as_ref(),
+            rot_mats: arrived_rot.as_ref(),
+            joints: arrived_joints.as_ref(),
+        };
+        let (g_pose, g_joints) = pose::backward(&arriving, &pose, &rot_mats, &joints, &parents, args)?;
+        (Some(g_pose), g_joints)
+    } else {
+        (None, zeros_like(&joints)?)
+    };
+
+    // Posed vertices and rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
+    let fold = prepared_dirs.as_ref().filter(|_| regressor.is_some() && !any(&[Template, Shapedirs]));
+    let mut g_v_shaped = match (&g_v_posed, arrived_v_shaped) {
+        (Some(g), Some(arrived)) => Some(g.f_add(&arrived)?),
+        (None, arrived) => arrived,
+        (Some(g), None) => Some(g.shallow_clone()),
+    };
+    if let (Some(regressor), None, true) = (&regressor, fold, any(&[Shape, Template, Shapedirs])) {
+        let back = regressor.f_tr()?.f_matmul(&g_joints)?;
+        g_v_shaped = Some(match g_v_shaped {
+            Some(g) => g.f_add(&back)?,
+            None => back,
+        });
+    }
+    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, -1]);
+    let coefficients = shape.f_expand([bodies, shape.size()[1]], false)?;
+    let mut grads: Outputs = smallvec![];
+    grads.resize_with(INPUTS, || None);
+    let mut give = |input: Input, gradient: &dyn Fn() -> Result<Tensor>| -> Result<()> {
+        if needs(input) {
+            grads[input as usize] = Some(gradient()?);
+        }
+        Ok(())
+    };
+    give(Shape, &|| {
+        let mut sum = match &g_v_shaped {
+            Some(g) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, -1])?)?,
+            None => zeros_like(&coefficients)?.f_contiguous()?,
+        };
+        let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
+        if let Some(dirs) = dirs {
+            sum = sum.f_add(&flat(&g_joints)?.f_mm(&dirs.f_view([3 * joint_count, -1])?)?)?;
+        }
+        Ok(sum)
+    })?;
+    give(Input::Pose, &|| {
+        let mut size = pose.size();
+        size[0] = bodies;
+        Ok(g_pose.as_ref().map_or_else(|| Tensor::f_zeros(&size, (pose.kind(), pose.device())), |g| g.f_view(&size[..]))?)
+    })?;
+    give(Transl, &|| {
+        let sum = |g: &Option<Tensor>| g.as_ref().map(|g| g.f_sum_dim_intlist([1i64].as_slice(), false, None)).transpose();
+        Ok(match (sum(&g_vertices)?, sum(&g_posed)?) {
+            (Some(a), Some(b)) => a.f_add(&b)?,
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => Tensor::f_zeros([bodies, 3], (joints.kind(), joints.device()))?,
+        })
+    })?;
+    let or_zeros = |grad: &Option<Tensor>| match grad {
+        Some(grad) => Ok(grad.f_alias_copy()?),
+        None => Ok(zeros_like(&v_posed)?),
+    };
+    give(Template, &|| or_zeros(&g_v_shaped))?;
+    give(Shapedirs, &|| match &g_v_shaped {
+        Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients)?.f_view([vertices, 3, -1])?),
+        None => Ok(zeros_like(&shapedirs)?),
+    })?;
+    give(Posedirs, &|| {
+        let eye = Tensor::f_eye(3, (rot_mats.kind(), rot_mats.device()))?;
+        let features = rot_mats.f_narrow(1, 1, joint_count - 1)?.f_sub(&eye)?.f_reshape([bodies, -1])?;
+        match &g_v_posed {
+            Some(g) => Ok(features.f_tr()?.f_mm(&flat(g)?)?),
+            None => Ok(Tensor::f_zeros([9 * (joint_count - 1), 3 * vertices], (joints.kind(), joints.device()))?),
+        }
+    })?;
+    give(Regressor, &|| {
+        let v_shaped = tensor(15, "v_shaped", &of_vertices)?.f_movedim_int(1, 0)?.f_reshape([vertices, -1])?;
+        Ok(g_joints.f_movedim_int(1, 0)?.f_reshape([joint_count, -1])?.f_mm(&v_shaped.f_tr()?)?)
+    })?;
+    give(JointTemplate, &|| Ok(g_joints.f_alias_copy()?))?;
+    give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients)?.f_view([joint_count, 3, -1])?))?;
+    give(VertexOffsets, &|| or_zeros(&g_v_posed))?;
+    give(JointOffsets, &|| Ok(g_joints.f_alias_copy()?))?;
+    if needs(Weights) {
+        skin = Skin { weights: weights.tensor.f_empty_like()?.f_zero_()?, joints: None, joint_count };
+        if let Some(g) = &g_vertices {
+            skinning::run_weights(g, &v_posed, &transforms, &mut skin, bodies, args)?;
+        }
+        grads[Weights as usize] = Some(skin.weights);
+    }
+    Ok(grads)
+}

@@ -1,0 +1,165 @@
+//! The last phase of a body: `v_posed = v_shaped + pose correctives + offsets`, and its skinning; and that backwards.
+
+use tch::{Device, Tensor};
+
+use super::skinning::{Skin, blended, body_of, step};
+use super::{Real, for_real};
+use crate::Result;
+use crate::cuda::{Program, blocks_of};
+use crate::torch::Arguments;
+use crate::torch::parallel::{self, elements, elements_mut};
+
+pub(super) static PROGRAM: Program = Program::new(
+    "body/posed_skinning.cu",
+    &[
+        "posed_skinning<float>",
+        "posed_skinning<double>",
+        "posed_skinning_backward<float>",
+        "posed_skinning_backward<double>",
+    ],
+);
+const BACKWARD: usize = 2; // the first backward kernel in PROGRAM
+
+const THREADS: u32 = 128;
+/// Vertices worth a thread of their own on the CPU.
+const GRAIN: usize = 1024;
+
+/// The twin of `PosedSkinningParams` in `kernels/body/posed_skinning.cu`.
+#[repr(C)]
+struct Params {
+    v_shaped: u64,       // [B, V, 3]; backward: grad_vertices
+    correctives: u64,    // [B, V, 3] or null, may be v_posed itself; backward: grad_v_posed that arrived, or null
+    vertex_offsets: u64, // [B | 1, V, 3] or null; forward only
+    transl: u64,         // [B | 1, 3] or null; forward only
+    transforms: u64,     // [B, J, 4, 4]
+    weights: u64,        // [V, K]
+    joints: u64,         // [V, K] int32, or null: K = J
+    v_posed: u64,        // [B, V, 3]; backward: grad_v_posed
+    vertices: u64,       // [B, V, 3]; forward only
+    offset_step: i64,    // elements from one body to the next; 0 where all bodies share
+    transl_step: i64,
+    vertex_count: i64,
+    joint_count: i64,
+    influences: i64, // K
+}
+
+/// What is skinned, all contiguous.
+pub(super) struct Rest<'a> {
+    pub(super) v_shaped: &'a Tensor,               // [B, V, 3]
+    pub(super) correctives: Option<Tensor>,        // [B, V, 3], becomes v_posed
+    pub(super) vertex_offsets: Option<&'a Tensor>, // [B | 1, V, 3]
+    pub(super) transl: Option<&'a Tensor>,         // [B | 1, 3]
+}
+
+/// `(v_posed, vertices)`, both `[B, V, 3]`.
+pub(super) fn forward(rest: Rest<'_>, transforms: &Tensor, skin: &Skin, args: &Arguments) -> Result<(Tensor, Tensor)> {
+    let Rest { v_shaped, correctives, vertex_offsets, transl } = rest;
+    let bodies = v_shaped.size()[0];
+    let has_correctives = correctives.is_some();
+    let mut v_posed = match correctives {
+        Some(correctives) => correctives,
+        None => v_shaped.f_empty_like()?,
+    };
+    let mut vertices = v_shaped.f_empty_like()?;
+    match v_shaped.device() {
+        Device::Cuda(device) => {
+            let params = Params {
+                v_shaped: v_shaped.data_ptr() as u64,
+                correctives: if has_correctives { v_posed.data_ptr() as u64 } else { 0 },
+                vertex_offsets: address(vertex_offsets),
+                transl: address(transl),
+                transforms: transforms.data_ptr() as u64,
+                weights: skin.weights.data_ptr() as u64,
+                joints: address(skin.joints.as_ref()),
+                v_posed: v_posed.data_ptr() as u64,
+                vertices: vertices.data_ptr() as u64,
+                offset_step: vertex_offsets.map_or(0, step),
+                transl_step: transl.map_or(0, step),
+                vertex_count: skin.vertex_count(),
+                joint_count: skin.joint_count,
+                influences: skin.weights.size()[1],
+            };
+            let kernel = PROGRAM.kernel(device, for_real!(v_shaped, T => T::INDEX), args.stream())?;
+            let blocks = blocks_of(bodies, skin.vertex_count(), THREADS)?;
+            kernel.launch_if_any(blocks, THREADS, 0, &params, args.stream())?;
+        }
+        _ => for_real!(v_shaped, T => {
+            let (count, joints, bodies) = (skin.vertex_count() as usize, skin.joint_count as usize, bodies as usize);
+            let rows = skin.rows::<T>();
+            let (v_shaped, transforms) = (elements::<T>(v_shaped), elements::<T>(transforms));
+            let (offsets, transl) = (vertex_offsets.map(elements::<T>), transl.map(elements::<T>));
+            let outputs = [(elements_mut::<T>(&mut v_posed), 3), (elements_mut::<T>(&mut vertices), 3)];
+            parallel::zip_rows(outputs, GRAIN, |at, [v, out]| {
+                let (body, vertex) = (at / count, at % count);
+                for i in 0..3 {
+                    let mut sum = v_shaped[3 * at + i];
+                    if let Some(offsets) = offsets {
+                        sum += body_of(offsets, 3 * count, bodies, body)[3 * vertex + i];
+                    }
+                    v[i] = if has_correctives { sum + v[i] } else { sum };
+                }
+                let m = blended(rows, vertex, &transforms[16 * joints * body..][..16 * joints]);
+                for row in 0..3 {
+                    let shift = transl.map_or(m[4 * row + 3], |transl| m[4 * row + 3] + body_of(transl, 3, bodies, body)[row]);
+                    out[row] = m[4 * row] * v[0] + m[4 * row + 1] * v[1] + m[4 * row + 2] * v[2] + shift;
+                }
+            });
+        }),
+    }
+    Ok((v_posed, vertices))
+}
+
+/// The gradient of `v_posed [B, V, 3]` from `grad_vertices` and what arrived at `v_posed` itself.
+pub(super) fn backward(
+    grad_vertices: &Tensor,
+    arrived: Option<&Tensor>,
+    transforms: &Tensor,
+    skin: &Skin,
+    args: &Arguments,
+) -> Result<Tensor> {
+    let bodies = grad_vertices.size()[0];
+    let mut grad = grad_vertices.f_empty_like()?;
+    match grad_vertices.device() {
+        Device::Cuda(device) => {
+            let params = Params {
+                v_shaped: grad_vertices.data_ptr() as u64,
+                correctives: address(arrived),
+                vertex_offsets: 0,
+                transl: 0,
+                transforms: transforms.data_ptr() as u64,
+                weights: skin.weights.data_ptr() as u64,
+                joints: address(skin.joints.as_ref()),
+                v_posed: grad.data_ptr() as u64,
+                vertices: 0,
+                offset_step: 0,
+                transl_step: 0,
+                vertex_count: skin.vertex_count(),
+                joint_count: skin.joint_count,
+                influences: skin.weights.size()[1],
+            };
+            let kernel = PROGRAM.kernel(device, BACKWARD + for_real!(grad_vertices, T => T::INDEX), args.stream())?;
+            let blocks = blocks_of(bodies, skin.vertex_count(), THREADS)?;
+            kernel.launch_if_any(blocks, THREADS, 0, &params, args.stream())?;
+        }
+        _ => for_real!(grad_vertices, T => {
+            let (count, joints) = (skin.vertex_count() as usize, skin.joint_count as usize);
+            let rows = skin.rows::<T>();
+            let (g, transforms) = (elements::<T>(grad_vertices), elements::<T>(transforms));
+            let arrived = arrived.map(elements::<T>);
+            parallel::zip_rows([(elements_mut::<T>(&mut grad), 3)], GRAIN, |at, [out]| {
+                let (body, vertex) = (at / count, at % count);
+                let m = blended(rows, vertex, &transforms[16 * joints * body..][..16 * joints]);
+                let g = &g[3 * at..3 * at + 3];
+                for column in 0..3 {
+                    let turned = m[column] * g[0] + m[4 + column] * g[1] + m[8 + column] * g[2];
+                    out[column] = arrived.map_or(turned, |arrived| turned + arrived[3 * at + column]);
+                }
+            });
+        }),
+    }
+    Ok(grad)
+}
+
+fn address(tensor: Option<&Tensor>) -> u64 {
+    tensor.map_or(0, |tensor| tensor.data_ptr() as u64)
+}

@@ -1,0 +1,197 @@
+// smplx::prepare: what is derived from a model's tensors once, and how a stale derivation is noticed.
+//
+// A preparation carries a stamp, a fingerprint of the values of each tensor it was made from. The fingerprint of a tensor
+// is computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor changed in
+// place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted. So is the stamp
+// itself, which lies on the model's device, read only once.
+#include <torch/library.h>
+
+#include <array>
+#include <mutex>
+#include <unordered_map>
+
+#include "border.h"
+#include "model.h"
+
+namespace avatorch {
+
+using at::Tensor;
+
+using Fingerprint = std::array<double, 3>;
+constexpr int64_t kFields = std::tuple_size_v<Fingerprint>;
+
+struct Source {
+  const char* name;
+  Tensor tensor;  // undefined where the model has none
+};
+
+// The model's tensors in the order of the stamp's rows.
+static std::vector<Source> sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
+                                   const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
+                                   const OptionalTensor& J_shapedirs) {
+  return {{"v_template", v_template},       {"shapedirs", shapedirs},     {"J_regressor", J_regressor.value_or(Tensor())},
+          {"parents", parents},             {"lbs_weights", lbs_weights}, {"J_template", J_template.value_or(Tensor())},
+          {"J_shapedirs", J_shapedirs.value_or(Tensor())}};
+}
+
+static int64_t version_of(const Tensor& tensor) { return tensor.is_inference() ? 0 : static_cast<int64_t>(tensor._version()); }
+
+// Sums that change when a value changes or moves; nearly the same on every device.
+static Fingerprint fingerprint(const Tensor& tensor) {
+  const Tensor values = tensor.detach().flatten().to(at::kDouble);
+  const Tensor places = at::arange(values.numel(), values.options()).mul_(0.6180339887498949).frac_().add_(0.5);
+  const Tensor sums = at::stack({values.sum(), values.abs().sum(), (values * places).sum()}).cpu();
+  const auto* sum = sums.const_data_ptr<double>();
+  return {sum[0], sum[1], sum[2]};
+}
+
+static bool alike(const Fingerprint& a, const Fingerprint& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(std::abs(a[i] - b[i]) <= 1e-9 * std::abs(a[1]) || (std::isnan(a[i]) && std::isnan(b[i])))) return false;
+  }
+  return true;
+}
+
+// What is known of tensors, by the address of their first element, for as long as their storage lives.
+template <class Fact>
+class Known {
+ public:
+  // Calls `found(fact, whether the tensor is unchanged since)` for every fact about this storage.
+  template <class Found>
+  void look(const Tensor& tensor, const Found& found) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto [entry, end] = entries_.equal_range(tensor.const_data_ptr()); entry != end; ++entry) {
+      const Entry& known = entry->second;
+      // The weak pointer keeps the storage's identity from being given to another storage.
+      const bool same_storage = !known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl();
+      if (same_storage) found(known.fact, known.version == version_of(tensor));
+    }
+  }
+
+  void remember(const Tensor& tensor, Fact fact) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto entry = entries_.begin(); entry != entries_.end();) {
+      entry = entry->second.storage.expired() ? entries_.erase(entry) : std::next(entry);
+    }
+    entries_.emplace(tensor.const_data_ptr(), Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), std::move(fact)});
+  }
+
+ private:
+  struct Entry {
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    int64_t version;
+    Fact fact;
+  };
+  std::mutex mutex_;
+  std::unordered_multimap<const void*, Entry> entries_;
+};
+
+static Known<Fingerprint>& fingerprints() {
+  static Known<Fingerprint> all;
+  return all;
+}
+static Known<std::vector<double>>& stamps() {
+  static Known<std::vector<double>> all;
+  return all;
+}
+
+static Tensor stamp_of(const std::vector<Source>& model, const c10::Device& device) {
+  std::vector<double> rows;
+  for (const auto& source : model) {
+    const Fingerprint sums = source.tensor.defined() ? fingerprint(source.tensor) : Fingerprint{};
+    if (source.tensor.defined()) fingerprints().remember(source.tensor, sums);
+    rows.insert(rows.end(), sums.begin(), sums.end());
+  }
+  // As the bits of integers, which stay what they are when a module changes its dtype.
+  const Tensor stamp = at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
+  stamps().remember(stamp, std::move(rows));
+  return stamp;
+}
+
+static std::vector<double> rows_of(const Tensor& stamp) {
+  std::vector<double> rows;
+  stamps().look(stamp, [&](const std::vector<double>& known, bool unchanged) {
+    if (unchanged) rows = known;
+  });
+  if (rows.empty()) {
+    const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
+    rows.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+    stamps().remember(stamp, rows);
+  }
+  return rows;
+}
+
+void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
+                    const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
+                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs) {
+  if (prepared.empty()) return;
+  TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(), " tensors, expected the ",
+                    static_cast<int>(Prepared::kCount), " that smplx::prepare returns, or none");
+  const Tensor& stamp = prepared[Prepared::kStamp];
+  const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs);
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields, name,
+                    ": prepared[0] is not the stamp that smplx::prepare made");
+  const std::vector<double> rows = rows_of(stamp);
+  for (size_t i = 0; i < model.size(); ++i) {
+    const auto& [argument, tensor] = model[i];
+    // A template for each body of the batch is an input like the pose; nothing of it was prepared.
+    if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
+    Fingerprint expected;
+    std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
+    bool same = false, changed = false;
+    fingerprints().look(tensor, [&](const Fingerprint& known, bool unchanged) {
+      if (alike(known, expected)) (unchanged ? same : changed) = true;
+    });
+    TORCH_CHECK_VALUE(same || !changed, name, ": ", argument, " was changed in place after smplx::prepare looked at it; prepare again");
+    if (same) continue;
+    const Fingerprint found = fingerprint(tensor);
+    TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
+                      " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
+    fingerprints().remember(tensor, found);
+  }
+}
+
+static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
+                                   const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
+                                   const OptionalTensor& J_shapedirs) {
+  at::NoGradGuard no_grad;
+  const char* name = "smplx::prepare";
+  TORCH_CHECK_VALUE(v_template.dim() == 2 && v_template.size(1) == 3, name, ": v_template has shape ", v_template.sizes(), ", expected [V, 3]");
+  TORCH_CHECK_VALUE(lbs_weights.dim() == 2 && lbs_weights.size(0) == v_template.size(0), name, ": lbs_weights has shape ",
+                    lbs_weights.sizes(), ", expected [", v_template.size(0), ", J]");
+  TORCH_CHECK_VALUE(J_regressor.has_value() != (J_template.has_value() && J_shapedirs.has_value()), name,
+                    ": expected either J_regressor or J_template and J_shapedirs");
+  const int64_t joints = lbs_weights.size(1);
+  TORCH_CHECK_VALUE(parents.dim() == 1 && parents.size(0) == joints, name, ": parents has shape ", parents.sizes(), ", expected [", joints, "]");
+  const Tensor tree = parents.cpu().to(at::kLong);
+  for (int64_t joint = 0; joint < joints; ++joint) {
+    const int64_t parent = tree.const_data_ptr<int64_t>()[joint];
+    TORCH_CHECK_INDEX(parent >= -1 && parent < joint, name, ": parents[", joint, "] is ", parent,
+                      ", expected -1 for a root or an earlier joint");
+  }
+  std::vector<Tensor> made(Prepared::kCount);
+  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs), v_template.device());
+  // In float64, so that folding adds no error of its own.
+  const auto folded = [&](const Tensor& tensor) { return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type()); };
+  made[Prepared::kJointTemplate] = J_template.has_value() ? J_template->clone() : folded(v_template);
+  made[Prepared::kJointDirs] = J_shapedirs.has_value() ? J_shapedirs->clone() : folded(shapedirs.flatten(1)).unflatten(-1, {3, shapedirs.size(2)});
+  // The non-zero weights of each vertex first, joints ascending; -1 where a vertex has fewer.
+  const Tensor used = lbs_weights.ne(0);
+  const int64_t influences = lbs_weights.numel() == 0 ? 0 : used.sum(1).max().item<int64_t>();
+  const Tensor first = std::get<1>(used.to(at::kByte).sort(/*stable=*/true, /*dim=*/1, /*descending=*/true)).narrow(1, 0, influences);
+  made[Prepared::kWeights] = lbs_weights.gather(1, first).contiguous();
+  made[Prepared::kWeightJoints] = at::where(used.gather(1, first), first, at::full_like(first, -1)).to(at::kInt).contiguous();
+  const auto [sorted, order] = made[Prepared::kWeightJoints].flatten().sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
+  made[Prepared::kOrder] = order;
+  made[Prepared::kStart] = at::searchsorted(sorted, at::arange(joints + 1, sorted.options()));
+  return made;
+}
+
+TORCH_LIBRARY_FRAGMENT(smplx, library) {
+  library.def(
+      "prepare(Tensor v_template, Tensor shapedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, "
+      "Tensor? J_template=None, Tensor? J_shapedirs=None) -> Tensor[]");
+  library.impl("prepare", c10::DispatchKey::CompositeExplicitAutograd, prepare);
+}
+
+}  // namespace avatorch

@@ -215,6 +215,21 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The sentence of this thread's last failure, empty before the first. Never NULL; valid until the thread's next failure.
+ */
+const char *avatorch_mel_last_error(void);
+
+/**
+ * A status in a few words. Never NULL; valid for ever.
+ */
+const char *avatorch_mel_status_text(int32_t status);
+
+/**
+ * The library's version, "major.minor.patch". Never NULL; valid for ever.
+ */
+const char *avatorch_mel_version(void);
+
+/**
  * Fills `config`, of which the caller knows `size` bytes, with a convention by name: "whisper", "librosa", "torchaudio",
  * "kaldi", "nemo", "hifigan", "bigvgan" or "vocos".
  *
@@ -232,21 +247,6 @@ AvatorchStatus avatorch_mel_config_init(AvatorchMelConfig *config,
  * `config` is NULL or as large as its `size` says.
  */
 AvatorchStatus avatorch_mel_config_validate(const AvatorchMelConfig *config);
-
-/**
- * The sentence of this thread's last failure, empty before the first. Never NULL; valid until the thread's next failure.
- */
-const char *avatorch_mel_last_error(void);
-
-/**
- * A status in a few words. Never NULL; valid for ever.
- */
-const char *avatorch_mel_status_text(int32_t status);
-
-/**
- * The library's version, "major.minor.patch". Never NULL; valid for ever.
- */
-const char *avatorch_mel_version(void);
 
 /**
  * Makes a plan. Free it with `avatorch_mel_plan_free`.

@@ -137,9 +137,9 @@ class Mel:
         shape = features.value, frames.value
         return shape if self.config.layout == 0 else shape[::-1]
 
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
+    def __call__(self, samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         samples = np.ascontiguousarray(samples)
-        values = np.empty(self.shape(len(samples)), np.float32)
+        values = np.empty(self.shape(len(samples)), np.float32) if out is None else out
         check(
             LIBRARY.avatorch_mel_compute(
                 self.plan,

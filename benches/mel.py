@@ -2,8 +2,8 @@
 
     python benches/mel.py [--threads 1] [--rounds 15]
 
-Medians of interleaved rounds in one process. Ours writes to memory of the caller, the others make new memory in each
-call, as their users have it. `make ffi` builds the library that is measured.
+Medians of interleaved rounds in one process. Ours writes to memory of the caller, the others make new memory
+in each call, as their users have it. `make ffi` builds the library that is measured.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def hz_to_mel(hz: Tensor, scale: str) -> Tensor:
 def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
     if scale == "slaney":
         return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * LOG_STEP).exp())
-    return 700 * (10 ** (mel / 2595) - 1)
+    return 700 * (torch.pow(10.0, mel / 2595) - 1)
 
 
 def normalize_waveform(samples: Tensor) -> Tensor:

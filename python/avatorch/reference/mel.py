@@ -165,7 +165,7 @@ def log_mel(
     if normalize_bands:
         deviation = mel.std(0) if len(mel) > 1 else torch.zeros(())
         mel = (mel - mel.mean(0)) / (deviation + 1e-5)
-    return mel if frame_major else mel.T
+    return mel if frame_major else mel.transpose(0, 1)
 
 
 def cut(x: Tensor, framing: str, n_fft: int, win_length: int, hop: int) -> Tensor:

@@ -152,7 +152,8 @@ def log_mel(
     power = spectrum.real.square() + spectrum.imag.square()  # [frames, bins]
     if magnitude_epsilon is not None:
         power = (power + magnitude_epsilon).sqrt()
-    mel: Tensor = power @ filters(mel_scale, mel_norm, n_mels, n_fft, sample_rate, f_min, f_max).T  # [frames, n_mels]
+    bank = filters(mel_scale, mel_norm, n_mels, n_fft, sample_rate, f_min, f_max)  # [n_mels, bins]
+    mel: Tensor = power @ bank.T  # [frames, n_mels]
     if log:
         mel = mel.clamp(min=guard[1]) if guard[0] == "at_least" else mel + guard[1]
         mel = mel.log10() if log == "decimal" else mel.log()

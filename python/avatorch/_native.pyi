@@ -3,6 +3,8 @@
 from os import PathLike
 from typing import Any, final
 
+__all__: list[str]
+
 @final
 class Array:
     @property

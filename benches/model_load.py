@@ -21,7 +21,7 @@ import numpy as np
 from avatorch import _native
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "model"))
-import synthetic  # noqa: E402
+import synthetic
 
 ROUNDS = 15
 

@@ -22,9 +22,7 @@ def of_whisper(samples: np.ndarray, n_mels: int = 80, padding: int = 0) -> np.nd
 
 
 def of_reference(samples: np.ndarray, n_mels: int = 80, **options: object) -> np.ndarray:
-    return reference.log_mel(
-        torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)
-    ).numpy()
+    return reference.log_mel(torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)).numpy()
 
 
 def rms(difference: np.ndarray) -> float:

@@ -17,7 +17,6 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -10,12 +10,12 @@ import kaldi_native_fbank as knf
 import librosa
 import numpy as np
 import pytest
+import torch
 import torchaudio
+
 from audio.mel_library import FRAMINGS, WINDOWS, Mel, available_levels
 from audio.signals import signals, speech
 from avatorch.reference import mel as reference
-
-import torch
 
 N = 3 * 16000 + 77
 SPEECH = speech(N)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from audio.mel_library import FRAMINGS, RANGES, Mel, MelError, available_levels
 from audio.signals import speech
 from avatorch.reference import mel as reference

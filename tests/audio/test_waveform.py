@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+
 from audio.mel_library import MelError, normalize, resample, trim_silence
 from audio.signals import speech
 from avatorch.reference import mel as reference
-
-import torch
 
 
 def tone(frequency: float, rate: int, seconds: float) -> np.ndarray:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import whisper
+
 from audio.mel_library import RANGES, Mel, MelError, available_levels
 from audio.signals import signals, speech
 from avatorch.reference import mel as reference
-
-import torch
 
 LEVELS = available_levels()
 SIGNALS = signals(5 * 16000)

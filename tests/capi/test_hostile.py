@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from audio.mel_library import HANDLE, LIBRARY, SIZE, Config, Mel, MelError, pointer
 
 OK, INVALID_INPUT, BUFFER_SIZE, INVALID_HANDLE, BUSY = 0, -1, -4, -5, -6

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from audio.mel_library import Config
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::model::dlpack;
 use crate::{body, cuda};
 
 /// Versions and folders, for `avatorch info`.
@@ -47,5 +48,8 @@ fn load_kernels(py: Python<'_>, device: usize) -> PyResult<()> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(build_info, module)?)?;
     module.add_function(wrap_pyfunction!(compile_kernels, module)?)?;
-    module.add_function(wrap_pyfunction!(load_kernels, module)?)
+    module.add_function(wrap_pyfunction!(load_kernels, module)?)?;
+    module.add_function(wrap_pyfunction!(dlpack::load_model, module)?)?;
+    module.add_function(wrap_pyfunction!(dlpack::convert_model, module)?)?;
+    module.add_class::<dlpack::PyArray>()
 }

@@ -2,10 +2,11 @@
 
 from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
 from avatorch import _native, batching
+from avatorch.body import Body, Posed, open_body
 from avatorch.setup import info, library_path, warm_up
 
 __version__: str = _native.build_info()["version"]
 
 batching.register()
 
-__all__ = ["info", "library_path", "warm_up"]
+__all__ = ["Body", "Posed", "info", "library_path", "open_body", "warm_up"]

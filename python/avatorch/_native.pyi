@@ -1,7 +1,36 @@
 """The compiled module. Importing it registers `torch.ops.smplx`."""
 
-from typing import Any
+from os import PathLike
+from typing import Any, final
+
+@final
+class Array:
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def is_mapped(self) -> bool: ...
+    @staticmethod
+    def __dlpack_device__() -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
 
 def build_info() -> dict[str, Any]: ...
 def compile_kernels(arch: str) -> list[tuple[str, list[str], list[str], str]]: ...
+def convert_model(
+    input: str | PathLike[str],
+    output: str | PathLike[str],
+    family: str | None = None,
+    gender: str | None = None,
+) -> list[str]: ...
 def load_kernels(device: int) -> None: ...
+def load_model(
+    path: str | PathLike[str], family: str | None = None, gender: str | None = None
+) -> dict[str, Any]: ...

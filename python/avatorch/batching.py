@@ -93,7 +93,8 @@ def _fold(arguments: list[Any], in_dims: Sequence[Any], batched: Sequence[int], 
 
     A batch of one that is shared by all slices stays one, unless `all_bodies`.
     """
-    present = [position for position in batched if isinstance(arguments[position], Tensor)]
+    # Trailing arguments that have their defaults may be left out.
+    present = [i for i in batched if i < len(arguments) and isinstance(arguments[i], Tensor)]
     moved = {position: (arguments[position], in_dims[position]) for position in present}
     lengths = [(tensor.movedim(dim, 0).shape[1] if dim is not None else tensor.shape[0]) for tensor, dim in moved.values()]
     bodies = next((length for length in lengths if length != 1), 1)

@@ -23,8 +23,10 @@ impl Program {
         Self { file, kernels, loaded: [const { OnceLock::new() }; MAX_DEVICES] }
     }
 
-    /// The kernel at `index` of `kernels`, loaded on first use unless a CUDA graph is being captured on `stream`.
+    /// The kernel at `index` of `kernels`, loaded on first use unless a CUDA graph is being captured on `stream`; the
+    /// device's context is then current, which it need not be on the threads on which torch runs a backward pass.
     pub(crate) fn kernel(&self, device: usize, index: usize, stream: *mut c_void) -> Result<Kernel> {
+        make_current(device)?;
         match self.slot(device)?.get() {
             Some(kernels) => Ok(kernels[index]),
             None => Ok(self.load(device, stream)?[index]),

@@ -1,8 +1,9 @@
 // smplx::prepare: what is derived from a model's tensors once, and how a stale derivation is noticed.
 //
-// A preparation carries a fingerprint of the values of each tensor it was made from. Whether a tensor has these values is
-// computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor changed in
-// place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted.
+// A preparation carries a stamp, a fingerprint of the values of each tensor it was made from. The fingerprint of a tensor
+// is computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor changed in
+// place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted. So is the stamp
+// itself, which lies on the model's device, read only once.
 #include <torch/library.h>
 
 #include <array>
@@ -51,61 +52,73 @@ static bool alike(const Fingerprint& a, const Fingerprint& b) {
   return true;
 }
 
-// Tensors whose fingerprints are known, by the address of their first element.
-class Seen {
+// What is known of tensors, by the address of their first element, for as long as their storage lives.
+template <class Fact>
+class Known {
  public:
-  enum class Answer { kSame, kChanged, kUnknown };
-
-  Answer look(const Tensor& tensor, const Fingerprint& expected) {
+  // Calls `found(fact, whether the tensor is unchanged since)` for every fact about this storage.
+  template <class Found>
+  void look(const Tensor& tensor, const Found& found) {
     std::lock_guard<std::mutex> lock(mutex_);
-    bool other_version = false;
     for (auto [entry, end] = entries_.equal_range(tensor.const_data_ptr()); entry != end; ++entry) {
-      const Entry& seen = entry->second;
+      const Entry& known = entry->second;
       // The weak pointer keeps the storage's identity from being given to another storage.
-      if (seen.storage.expired() || seen.storage._unsafe_get_target() != storage_of(tensor) || !alike(seen.sums, expected)) continue;
-      if (seen.version == version_of(tensor)) return Answer::kSame;
-      other_version = true;
+      const bool same_storage = !known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl();
+      if (same_storage) found(known.fact, known.version == version_of(tensor));
     }
-    return other_version ? Answer::kChanged : Answer::kUnknown;
   }
 
-  void remember(const Tensor& tensor, const Fingerprint& sums) {
+  void remember(const Tensor& tensor, Fact fact) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry = entry->second.storage.expired() ? entries_.erase(entry) : std::next(entry);
     }
-    entries_.emplace(tensor.const_data_ptr(), Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), sums});
+    entries_.emplace(tensor.const_data_ptr(), Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), std::move(fact)});
   }
 
  private:
   struct Entry {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage;
     int64_t version;
-    Fingerprint sums;
+    Fact fact;
   };
-  static c10::StorageImpl* storage_of(const Tensor& tensor) { return tensor.storage().unsafeGetStorageImpl(); }
-
   std::mutex mutex_;
   std::unordered_multimap<const void*, Entry> entries_;
 };
 
-static Seen& seen() {
-  static Seen all;
+static Known<Fingerprint>& fingerprints() {
+  static Known<Fingerprint> all;
+  return all;
+}
+static Known<std::vector<double>>& stamps() {
+  static Known<std::vector<double>> all;
   return all;
 }
 
-static Tensor stamp_of(const std::vector<Source>& model) {
-  const Tensor stamp = at::zeros({static_cast<int64_t>(model.size()), kFields}, at::kDouble);
-  auto* row = stamp.mutable_data_ptr<double>();
+static Tensor stamp_of(const std::vector<Source>& model, const c10::Device& device) {
+  std::vector<double> rows;
   for (const auto& source : model) {
-    if (source.tensor.defined()) {
-      const Fingerprint sums = fingerprint(source.tensor);
-      std::copy(sums.begin(), sums.end(), row);
-      seen().remember(source.tensor, sums);
-    }
-    row += kFields;
+    const Fingerprint sums = source.tensor.defined() ? fingerprint(source.tensor) : Fingerprint{};
+    if (source.tensor.defined()) fingerprints().remember(source.tensor, sums);
+    rows.insert(rows.end(), sums.begin(), sums.end());
   }
+  // As the bits of integers, which stay what they are when a module changes its dtype.
+  const Tensor stamp = at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
+  stamps().remember(stamp, std::move(rows));
   return stamp;
+}
+
+static std::vector<double> rows_of(const Tensor& stamp) {
+  std::vector<double> rows;
+  stamps().look(stamp, [&](const std::vector<double>& known, bool unchanged) {
+    if (unchanged) rows = known;
+  });
+  if (rows.empty()) {
+    const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
+    rows.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+    stamps().remember(stamp, rows);
+  }
+  return rows;
 }
 
 void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
@@ -116,23 +129,25 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
                     static_cast<int>(Prepared::kCount), " that smplx::prepare returns, or none");
   const Tensor& stamp = prepared[Prepared::kStamp];
   const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs);
-  TORCH_CHECK_VALUE(stamp.device().is_cpu() && stamp.scalar_type() == at::kDouble && stamp.is_contiguous() &&
-                        stamp.numel() == static_cast<int64_t>(model.size()) * kFields,
-                    name, ": prepared[0] is not the stamp that smplx::prepare made; it stays float64 and on the CPU when a model moves");
-  const auto* row = stamp.const_data_ptr<double>();
-  for (const auto& source : model) {
-    Fingerprint expected;
-    std::copy(row, row + kFields, expected.begin());
-    row += kFields;
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields, name,
+                    ": prepared[0] is not the stamp that smplx::prepare made");
+  const std::vector<double> rows = rows_of(stamp);
+  for (size_t i = 0; i < model.size(); ++i) {
+    const auto& [argument, tensor] = model[i];
     // A template for each body of the batch is an input like the pose; nothing of it was prepared.
-    if (!source.tensor.defined() || (source.tensor.is_same(v_template) && v_template.dim() == 3)) continue;
-    const auto answer = seen().look(source.tensor, expected);
-    TORCH_CHECK_VALUE(answer != Seen::Answer::kChanged, name, ": ", source.name,
-                      " was changed in place after smplx::prepare looked at it; prepare again");
-    if (answer == Seen::Answer::kSame) continue;
-    TORCH_CHECK_VALUE(alike(expected, fingerprint(source.tensor)), name, ": ", source.name,
+    if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
+    Fingerprint expected;
+    std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
+    bool same = false, changed = false;
+    fingerprints().look(tensor, [&](const Fingerprint& known, bool unchanged) {
+      if (alike(known, expected)) (unchanged ? same : changed) = true;
+    });
+    TORCH_CHECK_VALUE(same || !changed, name, ": ", argument, " was changed in place after smplx::prepare looked at it; prepare again");
+    if (same) continue;
+    const Fingerprint found = fingerprint(tensor);
+    TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
                       " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
-    seen().remember(source.tensor, expected);
+    fingerprints().remember(tensor, found);
   }
 }
 
@@ -155,7 +170,7 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
                       ", expected -1 for a root or an earlier joint");
   }
   std::vector<Tensor> made(Prepared::kCount);
-  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs));
+  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs), v_template.device());
   // In float64, so that folding adds no error of its own.
   const auto folded = [&](const Tensor& tensor) { return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type()); };
   made[Prepared::kJointTemplate] = J_template.has_value() ? J_template->clone() : folded(v_template);

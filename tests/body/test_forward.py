@@ -288,7 +288,17 @@ def test_compile_of_transforms(transform: str, device: str) -> None:
     assert_equal(run(x, t, xs), TRANSFORMS[transform](function, x, t, xs))
 
 
-def test_export_and_aot_inductor(device: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_export_with_dynamic_batch(device: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    export_and_load(device, tmp_path)
+
+
+def test_aot_inductor(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    program, body, inputs = export_and_load("cpu", tmp_path)
+    package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "compiled.pt2"))
+    assert_equal(torch._inductor.aoti_load_package(package)(*inputs), body(*inputs), 1e-6)
+
+
+def export_and_load(device: str, tmp_path):  # type: ignore[no-untyped-def]
     model = RIGS["five joints"].to(device, torch.float32)
     body = Module(model)
     example = tuple(model.inputs(4)[name] for name in ("shape_coefficients", "pose"))
@@ -298,8 +308,7 @@ def test_export_and_aot_inductor(device: str, tmp_path) -> None:  # type: ignore
     loaded = torch.export.load(tmp_path / "body.pt2").module()
     inputs = tuple(model.inputs(9)[name] for name in ("shape_coefficients", "pose"))
     assert_equal(loaded(*inputs), body(*inputs), 1e-6)
-    package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "compiled.pt2"))
-    assert_equal(torch._inductor.aoti_load_package(package)(*inputs), body(*inputs), 1e-6)
+    return program, body, inputs
 
 
 def test_compiled_autograd(device: str) -> None:

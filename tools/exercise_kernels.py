@@ -1,0 +1,51 @@
+"""Runs every kernel of the body part once or twice on small odd sizes, forward and backward: what the sanitizers watch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "body"))
+
+import torch
+from rigs import rig
+
+import avatorch
+
+smplx = torch.ops.smplx
+
+
+def main() -> None:
+    """Calls each operator; the sanitizer judges."""
+    avatorch.warm_up("cuda")
+    for dtype in (torch.float32, torch.float64):
+        for model in (rig(1, 1, 1, 1), rig(301, 55, 5, 4), rig(130, 104, 0, 9, posed=False), rig(65, 33, 3, 2, regressed=False, posed=False)):
+            model = model.to("cuda", dtype)
+            for prepared in (None, model.prepared()):
+                for matrices in (False, True):
+                    run(model, prepared, matrices)
+        rotvec = torch.randn(777, 3, device="cuda", dtype=dtype, requires_grad=True)
+        (gradient,) = torch.autograd.grad(smplx.rodrigues(rotvec).sin().sum(), rotvec, create_graph=True)
+        gradient.sum().backward()
+    torch.cuda.synchronize()
+    print("every kernel ran")
+
+
+def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def]
+    """Forward, backward to everything, and a second derivative."""
+    vertices, joints, _ = model.sizes
+    inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(3, matrices=matrices).items()}
+    offsets = torch.zeros(1, vertices, 3, device="cuda", dtype=model.v_template.dtype, requires_grad=True)
+    weights = model.lbs_weights.clone().requires_grad_() if prepared is None else model.lbs_weights
+    results = smplx.forward(
+        *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.parents, weights,
+        model.J_template, model.J_shapedirs, offsets, None, prepared,
+    )  # fmt: skip
+    loss = sum(result.sin().sum() for result in results)
+    leaves = [*inputs.values(), offsets, *([weights] if prepared is None else [])]
+    gradients = torch.autograd.grad(loss, leaves, create_graph=True)
+    torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
+
+
+if __name__ == "__main__":
+    main()

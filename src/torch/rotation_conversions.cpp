@@ -27,7 +27,7 @@ static Tensor quaternion_of(const Tensor& matrix) {
   const Tensor top = at::cat({1 + trace, skew}, -1).unsqueeze(-2);                  // [..., 1, 4]
   const Tensor rows = at::cat({top, at::cat({skew.unsqueeze(-1), block}, -1)}, -2);  // [..., 4, 4]
   const Tensor farthest = rows.diagonal(0, -2, -1).argmax(-1, true).unsqueeze(-1);  // [..., 1, 1]
-  return with_positive_w(rows.take_along_dim(farthest, -2).squeeze(-2));
+  return with_positive_w(rows.gather(-2, farthest.expand_symint(top.sym_sizes())).squeeze(-2));
 }
 
 // The axis-angle vector of a multiple of a quaternion with w >= 0, without branches: |v| / m is the tangent of the half

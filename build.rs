@@ -1,5 +1,6 @@
 //! Compiles the C++ side of the border against the libtorch that torch-sys found, and embeds the CUDA sources.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -47,7 +48,8 @@ fn embed_kernels() {
     for file in files {
         let name = file.strip_prefix("kernels").expect("found below kernels/").to_str().expect("names are ASCII");
         let path = root.join(name);
-        table += &format!("    ({name:?}, include_str!({:?})),\n", path.to_str().expect("paths are UTF-8"));
+        writeln!(table, "    ({name:?}, include_str!({:?})),", path.to_str().expect("paths are UTF-8"))
+            .expect("text grows in memory");
     }
     table += "];\n";
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

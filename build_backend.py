@@ -1,6 +1,6 @@
 """Builds the package with maturin, against the torch of the Python that runs this very build.
 
-torch-sys asks the first `python` on PATH for libtorch. In pip's isolated build, or under a virtual environment that is not
+torch-sys asks the first `python` on PATH for libtorch. In an isolated build, or under a virtual environment that is not
 activated, that would be a Python without torch, or with another one; so this Python is put first.
 """
 

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 from avatorch import _native
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "model"))
-import synthetic  # noqa: E402
+import synthetic
 
 ROUNDS = 15
 
@@ -56,9 +55,7 @@ def compare(name: str, path: Path, baseline: Callable[[Path], object]) -> None:
         ours.append(seconds(_native.load_model, path))
     mine, yours = statistics.median(ours), statistics.median(theirs)
     spread = f"{min(ours):.4f} to {max(ours):.4f}"
-    print(
-        f"{name:18} {mine:8.4f} s ({spread})   {baseline.__name__} {yours:8.4f} s   ratio {mine / yours:5.2f}"
-    )
+    print(f"{name:18} {mine:8.4f} s ({spread})   {baseline.__name__} {yours:8.4f} s   ratio {mine / yours:5.2f}")
 
 
 def main() -> None:
@@ -68,9 +65,7 @@ def main() -> None:
         stored = synthetic.save_npz(folder / "stored.npz", arrays)
         print(f"SMPL-X, {stored.stat().st_size / 1e6:.0f} MB, {ROUNDS} rounds; median (fastest to slowest)")
         compare("npz, stored", stored, numpy_npz)
-        compare(
-            "npz, deflated", synthetic.save_npz(folder / "deflated.npz", arrays, compressed=True), numpy_npz
-        )
+        compare("npz, deflated", synthetic.save_npz(folder / "deflated.npz", arrays, compressed=True), numpy_npz)
         compare("pickle", synthetic.save_pkl(folder / "body.pkl", arrays, protocol=4), numpy_pickle)
         _native.convert_model(stored, folder / "body.safetensors")
         compare("safetensors", folder / "body.safetensors", numpy_raw)

@@ -25,9 +25,11 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(text) | Self::Type(text) | Self::Index(text) | Self::Unsupported(text) | Self::Runtime(text) => {
-                f.write_str(text)
-            }
+            Self::Value(text)
+            | Self::Type(text)
+            | Self::Index(text)
+            | Self::Unsupported(text)
+            | Self::Runtime(text) => f.write_str(text),
             Self::File(path, cause) => write!(f, "{}: {cause}", path.display()),
         }
     }

@@ -14,6 +14,8 @@
 pub mod audio;
 #[cfg(feature = "torch")]
 mod body;
+#[cfg(feature = "capi")]
+pub mod capi;
 #[cfg(feature = "torch")]
 mod cuda;
 pub mod error;

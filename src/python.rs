@@ -19,9 +19,12 @@ fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(info)
 }
 
+/// File, kernels, their symbols, and the compiler's log.
+type CompiledFile = (String, Vec<String>, Vec<String>, String);
+
 /// Compiles every kernel for `arch`, such as "sm_90a", without a GPU: a list of (file, kernels, compiler's log).
 #[pyfunction]
-fn compile_kernels(py: Python<'_>, arch: &str) -> PyResult<Vec<(String, Vec<String>, Vec<String>, String)>> {
+fn compile_kernels(py: Python<'_>, arch: &str) -> PyResult<Vec<CompiledFile>> {
     py.detach(|| {
         let mut report = Vec::new();
         for program in body::PROGRAMS {

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import avatorch
 import pytest
-import torch
 import torch._inductor.config
 
-import avatorch
+import torch
 
 # A graph compiled for an earlier schema of the operators must not be found again.
 torch._inductor.config.force_disable_caches = True
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]),
+    pytest.param(
+        "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+    ),
 ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import anny
 import numpy as np
-import torch
 from avatorch.reference import rodrigues
 from open_body import (
     NUM_ADULTS,
@@ -21,6 +20,8 @@ from open_body import (
     sample_adults,
 )
 from open_body_reader import OpenBody, read_body
+
+import torch
 from torch import Tensor
 
 

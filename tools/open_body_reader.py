@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from avatorch.reference import forward
+
+import torch
 from torch import Tensor
 
 OPEN_BODY = Path(__file__).parents[1] / "python/avatorch/data/open_body.safetensors"

@@ -97,9 +97,7 @@ def bounds(coordinates: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]
     return first, np.maximum(last - first + 1, 0)
 
 
-def chunks_of(
-    faces: np.ndarray, pixel_x: np.ndarray, pixel_y: np.ndarray, width: int, height: int
-) -> list[np.ndarray]:
+def chunks_of(faces: np.ndarray, pixel_x: np.ndarray, pixel_y: np.ndarray, width: int, height: int) -> list[np.ndarray]:
     """The faces in pieces, each of about MAX_CANDIDATES (triangle, pixel) pairs."""
     candidates = bounds(pixel_x[faces], width)[1] * bounds(pixel_y[faces], height)[1]
     piece = np.cumsum(candidates) // MAX_CANDIDATES

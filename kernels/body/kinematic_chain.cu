@@ -13,27 +13,35 @@ struct ChainParams {
 };
 static_assert(sizeof(ChainParams) == 8 * 8, "the twin in kinematic_chain.rs has the same fields");
 
-template <class T> __device__ __forceinline__ const T* row(const void* base, long long size) {
+template <class T>
+__device__ __forceinline__ const T* row(const void* base, long long size) {
   return base ? static_cast<const T*>(base) + blockIdx.x * size : nullptr;
 }
-template <class T> __device__ __forceinline__ T* row(void* base, long long size) { return static_cast<T*>(base) + blockIdx.x * size; }
+template <class T>
+__device__ __forceinline__ T* row(void* base, long long size) {
+  return static_cast<T*>(base) + blockIdx.x * size;
+}
 
-template <class T> __global__ void kinematic_chain(const ChainParams p) {
+template <class T>
+__global__ void kinematic_chain(const ChainParams p) {
   extern __shared__ double shared[];
   const int joints = int(p.joints);
   ChainMemory<T> memory(shared, joints);
   const T* positions = row<T>(p.positions, 3 * p.joints);
   chain_forward(memory, row<T>(p.rotations, 9 * p.joints), positions, p.parents, joints);
-  chain_results(memory, positions, static_cast<const T*>(nullptr), row<T>(p.first, 3 * p.joints), row<T>(p.second, 16 * p.joints), joints);
+  chain_results(memory, positions, static_cast<const T*>(nullptr), row<T>(p.first, 3 * p.joints),
+                row<T>(p.second, 16 * p.joints), joints);
 }
 
-template <class T> __global__ void kinematic_chain_backward(const ChainParams p) {
+template <class T>
+__global__ void kinematic_chain_backward(const ChainParams p) {
   extern __shared__ double shared[];
   const int joints = int(p.joints);
   ChainMemory<T> memory(shared, joints);
   const T* rotations = row<T>(p.rotations, 9 * p.joints);
   const T* positions = row<T>(p.positions, 3 * p.joints);
   chain_forward(memory, rotations, positions, p.parents, joints);
-  chain_backward(memory, rotations, positions, row<T>(p.grad_posed, 3 * p.joints), row<T>(p.grad_transforms, 16 * p.joints),
-                 row<T>(p.first, 9 * p.joints), row<T>(p.second, 3 * p.joints), joints);
+  chain_backward(memory, rotations, positions, row<T>(p.grad_posed, 3 * p.joints),
+                 row<T>(p.grad_transforms, 16 * p.joints), row<T>(p.first, 9 * p.joints),
+                 row<T>(p.second, 3 * p.joints), joints);
 }

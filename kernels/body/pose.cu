@@ -27,7 +27,8 @@ struct PoseParams {
 };
 static_assert(sizeof(PoseParams) == 20 * 8, "the twin in pose.rs has the same fields");
 
-template <class T> __device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats) {
+template <class T>
+__device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats) {
   const T* pose = static_cast<const T*>(p.pose) + body * p.pose_step;
   const int joints = int(p.joint_count);
   T* features = p.features ? static_cast<T*>(p.features) + body * 9 * (joints - 1) : nullptr;
@@ -47,7 +48,8 @@ template <class T> __device__ void local_rotations(const PoseParams& p, long lon
   }
 }
 
-template <class T> __device__ void rest_joints(const PoseParams& p, long long body, T* joints) {
+template <class T>
+__device__ void rest_joints(const PoseParams& p, long long body, T* joints) {
   const T* base = static_cast<const T*>(p.joint_base) + body * p.base_step;
   const T* shape = static_cast<const T*>(p.shape) + body * p.shape_step;
   const T* dirs = static_cast<const T*>(p.joint_dirs);
@@ -61,7 +63,8 @@ template <class T> __device__ void rest_joints(const PoseParams& p, long long bo
   }
 }
 
-template <class T> __global__ void pose(const PoseParams p) {
+template <class T>
+__global__ void pose(const PoseParams p) {
   extern __shared__ double shared[];
   const long long body = blockIdx.x;
   const int count = int(p.joint_count);
@@ -73,7 +76,8 @@ template <class T> __global__ void pose(const PoseParams p) {
   __syncthreads();
   chain_forward(memory, rot_mats, joints, p.parents, count);
   const T* transl = p.transl ? static_cast<const T*>(p.transl) + body * p.transl_step : nullptr;
-  chain_results(memory, joints, transl, static_cast<T*>(p.posed) + body * 3 * count, static_cast<T*>(p.transforms) + body * 16 * count, count);
+  chain_results(memory, joints, transl, static_cast<T*>(p.posed) + body * 3 * count,
+                static_cast<T*>(p.transforms) + body * 16 * count, count);
 }
 
 struct PoseBackwardParams {
@@ -94,17 +98,21 @@ struct PoseBackwardParams {
 };
 static_assert(sizeof(PoseBackwardParams) == 14 * 8, "the twin in pose.rs has the same fields");
 
-template <class T> __global__ void pose_backward(const PoseBackwardParams p) {
+template <class T>
+__global__ void pose_backward(const PoseBackwardParams p) {
   extern __shared__ double shared[];
   const long long body = blockIdx.x;
   const int count = int(p.joint_count);
   ChainMemory<T> memory(shared, count);
-  const auto row = [&](const void* base, int size) { return base ? static_cast<const T*>(base) + body * size : nullptr; };
+  const auto row = [&](const void* base, int size) {
+    return base ? static_cast<const T*>(base) + body * size : nullptr;
+  };
   const T *rot_mats = row(p.rot_mats, 9 * count), *joints = row(p.joints, 3 * count);
   T* grad_rot = static_cast<T*>(p.grad_rot) + body * 9 * count;
   T* grad_joints = static_cast<T*>(p.grad_joints) + body * 3 * count;
   chain_forward(memory, rot_mats, joints, p.parents, count);
-  chain_backward(memory, rot_mats, joints, row(p.grad_posed, 3 * count), row(p.grad_transforms, 16 * count), grad_rot, grad_joints, count);
+  chain_backward(memory, rot_mats, joints, row(p.grad_posed, 3 * count), row(p.grad_transforms, 16 * count), grad_rot,
+                 grad_joints, count);
   const T *features = row(p.grad_features, 9 * (count - 1)), *arrived_rot = row(p.arrived_rot, 9 * count);
   const T* arrived_joints = row(p.arrived_joints, 3 * count);
   // Each thread finishes the joints it wrote above: the same loop, so no barrier.
@@ -120,7 +128,8 @@ template <class T> __global__ void pose_backward(const PoseBackwardParams p) {
 #pragma unroll
     for (int i = 0; i < 3 && arrived_joints; ++i) grad_joints[3 * j + i] += arrived_joints[3 * j + i];
     if (p.grad_pose) {
-      rodrigues_gradient(g, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j, static_cast<T*>(p.grad_pose) + (body * count + j) * 3);
+      rodrigues_gradient(g, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j,
+                         static_cast<T*>(p.grad_pose) + (body * count + j) * 3);
     }
   }
 }

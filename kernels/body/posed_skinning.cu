@@ -27,7 +27,8 @@ __device__ __forceinline__ bool locate(const PosedSkinningParams& p, long long& 
   return vertex < p.vertex_count;
 }
 
-template <class T> __global__ void posed_skinning(const PosedSkinningParams p) {
+template <class T>
+__global__ void posed_skinning(const PosedSkinningParams p) {
   long long body, vertex;
   if (!locate(p, body, vertex)) return;
   const long long at = (body * p.vertex_count + vertex) * 3;
@@ -49,7 +50,8 @@ template <class T> __global__ void posed_skinning(const PosedSkinningParams p) {
 }
 
 // grad_v_posed = what arrived + M^T grad_vertices, with M the blended rotation of the vertex.
-template <class T> __global__ void posed_skinning_backward(const PosedSkinningParams p) {
+template <class T>
+__global__ void posed_skinning_backward(const PosedSkinningParams p) {
   long long body, vertex;
   if (!locate(p, body, vertex)) return;
   const long long at = (body * p.vertex_count + vertex) * 3;

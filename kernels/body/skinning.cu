@@ -23,7 +23,8 @@ struct SkinningParams {
 static_assert(sizeof(SkinningParams) == 15 * 8, "the twin in skinning.rs has the same fields");
 
 // out_v = sum_j w_vj A_j [v; 1]; a block of vertices of one body, a thread each.
-template <class T> __global__ void skinning(const SkinningParams p) {
+template <class T>
+__global__ void skinning(const SkinningParams p) {
   const long long blocks_a_body = (p.vertex_count + blockDim.x - 1) / blockDim.x;
   const long long body = blockIdx.x / blocks_a_body;
   const long long vertex = (blockIdx.x % blocks_a_body) * blockDim.x + threadIdx.x;
@@ -33,11 +34,13 @@ template <class T> __global__ void skinning(const SkinningParams p) {
   const T* v = static_cast<const T*>(p.vertices) + body * p.vertex_step + 3 * vertex;
   T* out = static_cast<T*>(p.out) + (body * p.vertex_count + vertex) * 3;
 #pragma unroll
-  for (int row = 0; row < 3; ++row) out[row] = m[4 * row] * v[0] + m[4 * row + 1] * v[1] + m[4 * row + 2] * v[2] + m[4 * row + 3];
+  for (int row = 0; row < 3; ++row)
+    out[row] = m[4 * row] * v[0] + m[4 * row + 1] * v[1] + m[4 * row + 2] * v[2] + m[4 * row + 3];
 }
 
 // out_j = sum_v w_vj g_v [v; 1]^T, its last row zero; a block for each body and joint.
-template <class T> __global__ void skinning_transforms(const SkinningParams p) {
+template <class T>
+__global__ void skinning_transforms(const SkinningParams p) {
   const long long body = blockIdx.x / p.joint_count;
   const int joint = int(blockIdx.x % p.joint_count);
   const T* vectors = static_cast<const T*>(p.vectors) + body * p.vector_step;
@@ -70,7 +73,8 @@ template <class T> __global__ void skinning_transforms(const SkinningParams p) {
 }
 
 // out_vk = sum over bodies of g_v . A_j [v; 1]; a thread for each weight.
-template <class T> __global__ void skinning_weights(const SkinningParams p) {
+template <class T>
+__global__ void skinning_weights(const SkinningParams p) {
   const long long position = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (position >= p.vertex_count * p.influences) return;
   const long long vertex = position / p.influences;
@@ -81,7 +85,8 @@ template <class T> __global__ void skinning_weights(const SkinningParams p) {
     const T* v = static_cast<const T*>(p.vertices) + body * p.vertex_step + 3 * vertex;
     const T* a = static_cast<const T*>(p.transforms) + body * p.transform_step + 16 * joint;
 #pragma unroll
-    for (int row = 0; row < 3; ++row) sum += g[row] * (a[4 * row] * v[0] + a[4 * row + 1] * v[1] + a[4 * row + 2] * v[2] + a[4 * row + 3]);
+    for (int row = 0; row < 3; ++row)
+      sum += g[row] * (a[4 * row] * v[0] + a[4 * row + 1] * v[1] + a[4 * row + 2] * v[2] + a[4 * row + 3]);
   }
   static_cast<T*>(p.out)[position] = sum;
 }

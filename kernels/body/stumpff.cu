@@ -12,9 +12,12 @@ struct StumpffParams {
 constexpr int kTerms = 20;
 
 // Above this the recurrence c_k = (1/(k-2)! - c_{k-2}) / x loses little; below, the series converges quickly.
-__device__ __forceinline__ double recurrence_from(int order) { return order < 2 ? 1.0 : fmax(double(order) * order, 10.0); }
+__device__ __forceinline__ double recurrence_from(int order) {
+  return order < 2 ? 1.0 : fmax(double(order) * order, 10.0);
+}
 
-template <class T> __global__ void stumpff(const StumpffParams p) {
+template <class T>
+__global__ void stumpff(const StumpffParams p) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i >= p.count) return;
   const T x = static_cast<const T*>(p.x)[i];

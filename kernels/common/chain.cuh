@@ -1,23 +1,26 @@
 // The kinematic chain of one body, by one block, in shared memory. src/body/kinematic_chain.rs is the twin.
 //
-// Forward, by doubling: a joint holds the product of the transforms from its ancestor (exclusive) to itself; in each round
-// it multiplies by what its ancestor holds and takes over that one's ancestor. ceil(log2 J) rounds reach every root.
-// Backward, by levels from the leaves: a joint gathers from its children, in their order.
+// Forward, by doubling: a joint holds the product of the transforms from its ancestor (exclusive) to itself; in each
+// round it multiplies by what its ancestor holds and takes over that one's ancestor. ceil(log2 J) rounds reach every
+// root. Backward, by levels from the leaves: a joint gathers from its children, in their order.
 #pragma once
 
 // Nine entries of a rotation (row-major), three of a translation.
-template <class T> struct Rigid {
+template <class T>
+struct Rigid {
   T r[9], t[3];
 };
 
 // a b, the transform b followed by a.
-template <class T> __device__ __forceinline__ Rigid<T> compose(const Rigid<T>& a, const Rigid<T>& b) {
+template <class T>
+__device__ __forceinline__ Rigid<T> compose(const Rigid<T>& a, const Rigid<T>& b) {
   Rigid<T> c;
 #pragma unroll
   for (int row = 0; row < 3; ++row) {
 #pragma unroll
     for (int column = 0; column < 3; ++column) {
-      c.r[3 * row + column] = a.r[3 * row] * b.r[column] + a.r[3 * row + 1] * b.r[3 + column] + a.r[3 * row + 2] * b.r[6 + column];
+      c.r[3 * row + column] =
+          a.r[3 * row] * b.r[column] + a.r[3 * row + 1] * b.r[3 + column] + a.r[3 * row + 2] * b.r[6 + column];
     }
     c.t[row] = a.r[3 * row] * b.t[0] + a.r[3 * row + 1] * b.t[1] + a.r[3 * row + 2] * b.t[2] + a.t[row];
   }
@@ -25,7 +28,8 @@ template <class T> __device__ __forceinline__ Rigid<T> compose(const Rigid<T>& a
 }
 
 // What a block keeps for one body; `bytes` in kinematic_chain.rs counts the same.
-template <class T> struct ChainMemory {
+template <class T>
+struct ChainMemory {
   Rigid<T>* global;  // [J], result of the forward pass
   Rigid<T>* other;   // [J], the second buffer of the rounds; then the gradient of `global`
   int* parent;       // [J], -1 for a root
@@ -49,7 +53,8 @@ template <class T> struct ChainMemory {
 // Global transforms of the joints from local rotations [J, 3, 3] and rest positions [J, 3]. A parent that is not an
 // earlier joint counts as none: the host refuses such rigs where it can read them without waiting.
 template <class T>
-__device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* positions, const long long* parents, int joints) {
+__device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* positions, const long long* parents,
+                              int joints) {
   for (int j = threadIdx.x; j < joints; j += blockDim.x) {
     const long long found = parents[j];
     const int parent = found >= 0 && found < j ? int(found) : -1;
@@ -57,7 +62,8 @@ __device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* po
 #pragma unroll
     for (int i = 0; i < 9; ++i) m.global[j].r[i] = rotations[9 * j + i];
 #pragma unroll
-    for (int i = 0; i < 3; ++i) m.global[j].t[i] = positions[3 * j + i] - (parent >= 0 ? positions[3 * parent + i] : T(0));
+    for (int i = 0; i < 3; ++i)
+      m.global[j].t[i] = positions[3 * j + i] - (parent >= 0 ? positions[3 * parent + i] : T(0));
   }
   __syncthreads();
   int from = 0;
@@ -77,7 +83,8 @@ __device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* po
 
 // Posed joints [J, 3] (plus a translation, or null) and skinning transforms [J, 4, 4] from the global transforms.
 template <class T>
-__device__ void chain_results(const ChainMemory<T>& m, const T* positions, const T* translation, T* posed, T* transforms, int joints) {
+__device__ void chain_results(const ChainMemory<T>& m, const T* positions, const T* translation, T* posed,
+                              T* transforms, int joints) {
   for (int j = threadIdx.x; j < joints; j += blockDim.x) {
     const Rigid<T> g = m.global[j];
     const T* x = positions + 3 * j;

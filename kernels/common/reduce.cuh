@@ -2,7 +2,8 @@
 #pragma once
 
 // Adds `sum[i]` over the block's threads (at most 1024, whole warps); thread 0 ends with the totals.
-template <class T, int N> __device__ __forceinline__ void block_sum(T (&sum)[N]) {
+template <class T, int N>
+__device__ __forceinline__ void block_sum(T (&sum)[N]) {
   __shared__ T of_warp[32][N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {

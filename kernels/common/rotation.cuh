@@ -2,16 +2,31 @@
 #pragma once
 
 // Terms of a Stumpff series that reach the precision of T for arguments up to 1.
-template <class T> struct SeriesTerms;
-template <> struct SeriesTerms<float> { static constexpr int value = 6; };
-template <> struct SeriesTerms<double> { static constexpr int value = 10; };
+template <class T>
+struct SeriesTerms;
+template <>
+struct SeriesTerms<float> {
+  static constexpr int value = 6;
+};
+template <>
+struct SeriesTerms<double> {
+  static constexpr int value = 10;
+};
 
-template <class T> struct Largest;
-template <> struct Largest<float> { static __device__ __forceinline__ float value() { return 3.402823466e38f; } };
-template <> struct Largest<double> { static __device__ __forceinline__ double value() { return 1.7976931348623157e308; } };
+template <class T>
+struct Largest;
+template <>
+struct Largest<float> {
+  static __device__ __forceinline__ float value() { return 3.402823466e38f; }
+};
+template <>
+struct Largest<double> {
+  static __device__ __forceinline__ double value() { return 1.7976931348623157e308; }
+};
 
 // The first `terms` terms of c_order(x), the sum over i of (-x)^i / (2i + order)!, summed from the smallest.
-template <class T> __device__ __forceinline__ T stumpff_series(T x, int order, int terms) {
+template <class T>
+__device__ __forceinline__ T stumpff_series(T x, int order, int terms) {
   T sum = T(1);
 #pragma unroll
   for (int i = terms - 1; i >= 1; --i) sum = T(1) - x * (T(1) / T((2 * i + order) * (2 * i + order - 1))) * sum;
@@ -22,7 +37,8 @@ template <class T> __device__ __forceinline__ T stumpff_series(T x, int order, i
 }
 
 // A rotation vector seen as an angle about an axis, without overflow for any finite r. Near zero there is no axis.
-template <class T> struct AngleAxis {
+template <class T>
+struct AngleAxis {
   T angle, axis[3];
   __device__ __forceinline__ explicit AngleAxis(const T* r) {
     const T largest = fmax(fmax(fabs(r[0]), fabs(r[1])), fabs(r[2]));
@@ -36,7 +52,8 @@ template <class T> struct AngleAxis {
 };
 
 // matrix = I + a [v] + b [v]^2, row-major.
-template <class T> __device__ __forceinline__ void rotation_about(const T* v, T a, T b, T* matrix) {
+template <class T>
+__device__ __forceinline__ void rotation_about(const T* v, T a, T b, T* matrix) {
   const T x = v[0], y = v[1], z = v[2];
   matrix[0] = T(1) - b * (y * y + z * z);
   matrix[1] = b * x * y - a * z;
@@ -50,7 +67,8 @@ template <class T> __device__ __forceinline__ void rotation_about(const T* v, T 
 }
 
 // The rotation of an axis-angle vector: a = sin(angle) / angle, b = (1 - cos(angle)) / angle^2.
-template <class T> __device__ __forceinline__ void rodrigues_matrix(const T* r, T* matrix) {
+template <class T>
+__device__ __forceinline__ void rodrigues_matrix(const T* r, T* matrix) {
   const T squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
   if (squared < T(1)) {
     constexpr int terms = SeriesTerms<T>::value;
@@ -64,7 +82,8 @@ template <class T> __device__ __forceinline__ void rodrigues_matrix(const T* r, 
 
 // The gradient of r from g, the gradient of its matrix: docs/gradients.md, rodrigues. With s the skew part of g it is
 // a s + b ((g + g^T) r - 2 tr(g) r) + (da s.r + db (r.g r - x tr(g))) r; away from zero the same in angle and axis.
-template <class T> __device__ __forceinline__ void rodrigues_gradient(const T* g, const T* r, T* grad_r) {
+template <class T>
+__device__ __forceinline__ void rodrigues_gradient(const T* g, const T* r, T* grad_r) {
   const T skew[3] = {g[7] - g[5], g[2] - g[6], g[3] - g[1]};
   const T trace = g[0] + g[4] + g[8];
   const T squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];

@@ -3,6 +3,8 @@
 from os import PathLike
 from typing import Any, final
 
+__all__: list[str]
+
 @final
 class Array:
     @property
@@ -31,6 +33,4 @@ def convert_model(
     gender: str | None = None,
 ) -> list[str]: ...
 def load_kernels(device: int) -> None: ...
-def load_model(
-    path: str | PathLike[str], family: str | None = None, gender: str | None = None
-) -> dict[str, Any]: ...
+def load_model(path: str | PathLike[str], family: str | None = None, gender: str | None = None) -> dict[str, Any]: ...

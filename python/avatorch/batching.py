@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch.utils import _pytree as pytree
+
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 Operator = Callable[..., Any]
 Rule = Callable[..., tuple[Any, Any]]
@@ -76,7 +77,7 @@ _TEMPLATE, _INTERMEDIATES = 3, 14
 
 def _forward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
     template, template_dim = arguments[_TEMPLATE], in_dims[_TEMPLATE]
-    batched = _FORWARD_BATCHED
+    batched: tuple[int, ...] = _FORWARD_BATCHED
     folded = list(arguments)
     if template_dim is not None and template.ndim == 3:
         # A template for each slice is a template for each body of it.
@@ -118,7 +119,9 @@ def _maps_others(in_dims: Sequence[Any], batched: Sequence[int]) -> bool:
     return any(dim is not None for dim in pytree.tree_leaves(others))
 
 
-def _fold(arguments: list[Any], in_dims: Sequence[Any], batched: Sequence[int], size: int, all_bodies: bool = False) -> int:
+def _fold(
+    arguments: list[Any], in_dims: Sequence[Any], batched: Sequence[int], size: int, all_bodies: bool = False
+) -> int:
     """Folds the mapped dimension of the batched arguments, in place, into their batch; returns the bodies of a slice.
 
     A batch of one that is shared by all slices stays one, unless `all_bodies`.
@@ -126,7 +129,9 @@ def _fold(arguments: list[Any], in_dims: Sequence[Any], batched: Sequence[int], 
     # Trailing arguments that have their defaults may be left out.
     present = [i for i in batched if i < len(arguments) and isinstance(arguments[i], Tensor)]
     moved = {position: (arguments[position], in_dims[position]) for position in present}
-    lengths = [(tensor.movedim(dim, 0).shape[1] if dim is not None else tensor.shape[0]) for tensor, dim in moved.values()]
+    lengths = [
+        (tensor.movedim(dim, 0).shape[1] if dim is not None else tensor.shape[0]) for tensor, dim in moved.values()
+    ]
     bodies = next((length for length in lengths if length != 1), 1)
     for position, (tensor, dim) in moved.items():
         if dim is None and tensor.shape[0] == 1 and not all_bodies:

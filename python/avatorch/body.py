@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-
 from avatorch import _native
+from torch import Tensor, nn
 
 
 class Posed(NamedTuple):
@@ -85,7 +84,13 @@ class Body(nn.Module):
     def prepare(self) -> None:
         """Derives again what the operator uses of the model's tensors; needed after one was changed in place."""
         made = torch.ops.smplx.prepare(
-            self.v_template, self.shapedirs, self.J_regressor, self.parents, self.lbs_weights, self.J_template, self.J_shapedirs
+            self.v_template,
+            self.shapedirs,
+            self.J_regressor,
+            self.parents,
+            self.lbs_weights,
+            self.J_template,
+            self.J_shapedirs,
         )
         self._prepared_count = len(made)
         for i, tensor in enumerate(made):
@@ -137,7 +142,9 @@ class Body(nn.Module):
         if given is None:
             return self.v_template.new_zeros(1, count)
         if given.ndim != 2 or given.shape[1] > count:
-            raise ValueError(f"Body: {name} has shape {list(given.shape)}, expected [B, at most {count}]: the model has {count}")
+            raise ValueError(
+                f"Body: {name} has shape {list(given.shape)}, expected [B, at most {count}]: the model has {count}"
+            )
         return nn.functional.pad(given, (0, count - given.shape[1]))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Body:

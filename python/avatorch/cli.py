@@ -20,8 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     converting.add_argument("--family", help="which model of a folder: smpl, smplh, smplx, mano, flame")
     converting.add_argument("--gender", help="which model of a folder: neutral, female, male")
     converting.set_defaults(run=_convert)
-    compiling = commands.add_parser("kernels", help="compile every CUDA kernel, without a GPU; report registers, spills")
-    compiling.add_argument("--arch", nargs="+", default=kernels.ARCHITECTURES, help="such as sm_90a; default: all supported")
+    compiling = commands.add_parser(
+        "kernels", help="compile every CUDA kernel, without a GPU; report registers, spills"
+    )
+    compiling.add_argument(
+        "--arch", nargs="+", default=kernels.ARCHITECTURES, help="such as sm_90a; default: all supported"
+    )
     compiling.set_defaults(run=lambda given: kernels.report(given.arch))
     given = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run

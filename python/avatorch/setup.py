@@ -7,12 +7,11 @@ import platform
 from pathlib import Path
 
 import torch
-
 from avatorch import _native
 
 
 def library_path() -> str:
-    """The file that registers the operators, for `torch.ops.load_library` in a program without this package's Python."""
+    """The file that registers the operators, for `torch.ops.load_library` in a program without our Python."""
     return str(Path(_native.__file__).resolve())
 
 
@@ -59,4 +58,6 @@ def _cache(folder: str | os.PathLike[str] | None) -> str:
     path = Path(folder)
     entries = list(path.glob("*.cubin")) if path.is_dir() else []
     writable = os.access(next(parent for parent in (path, *path.parents) if parent.exists()), os.W_OK)
-    return f"{path} ({len(entries)} kernels{'' if writable else ', not writable: kernels are compiled in every process'})"
+    return (
+        f"{path} ({len(entries)} kernels{'' if writable else ', not writable: kernels are compiled in every process'})"
+    )

@@ -7,7 +7,7 @@ use super::kinematic_chain::parents_of;
 use super::skinning::{self, Skin};
 use super::{pose, posed_skinning};
 use crate::Result;
-use crate::torch::{Arguments, Outputs, entry};
+use crate::torch::{Argument, Arguments, Outputs, entry};
 
 /// The inputs that a gradient can reach, by their bit in `needs`; `Input` in `forward.cpp` is the twin.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +58,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     let transforms = tensor(18, "A_global", &[bodies, joint_count, 4, 4])?;
     let v_posed = tensor(19, "v_posed", &of_vertices)?;
     let joints = joints.contiguous()?;
-    let prepared_dirs = args.optional(20, "prepared J_shapedirs").map(|dirs| dirs.contiguous()).transpose()?;
+    let prepared_dirs = args.optional(20, "prepared J_shapedirs").map(Argument::contiguous).transpose()?;
     let mut skin = match (args.optional(21, "prepared weights"), args.optional(22, "prepared joints")) {
         (Some(values), Some(of)) => Skin::read(values, Some(of), joint_count)?,
         _ => Skin::read(weights, None, joint_count)?,
@@ -70,13 +70,17 @@ fn backward(args: &Arguments) -> Result<Outputs> {
 
     let needs = |input: Input| args.number(0) >> input as i64 & 1 != 0;
     let any = |inputs: &[Input]| inputs.iter().any(|&input| needs(input));
-    use Input::{JointDirs, JointOffsets, JointTemplate, Posedirs, Regressor, Shape, Shapedirs, Template, Transl, VertexOffsets, Weights};
-    let zeros_like = |tensor: &Tensor| tensor.f_zeros_like();
+    use Input::{
+        JointDirs, JointOffsets, JointTemplate, Posedirs, Regressor, Shape, Shapedirs, Template, Transl, VertexOffsets,
+        Weights,
+    };
 
     // Vertices to posed vertices.
     let through_posed = any(&[Shape, Input::Pose, Template, Shapedirs, Posedirs, VertexOffsets]);
     let g_v_posed = match (&g_vertices, arrived_v_posed) {
-        (Some(g), arrived) if through_posed => Some(posed_skinning::backward(g, arrived.as_ref(), &transforms, &skin, args)?),
+        (Some(g), arrived) if through_posed => {
+            Some(posed_skinning::backward(g, arrived.as_ref(), &transforms, &skin, args)?)
+        }
         (_, arrived) => arrived,
     };
 
@@ -92,7 +96,9 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             });
         }
         let g_features = match (&posedirs, &g_v_posed) {
-            (Some(posedirs), Some(g)) if needs(Input::Pose) => Some(g.f_view([bodies, 3 * vertices])?.f_mm(&posedirs.f_tr()?)?),
+            (Some(posedirs), Some(g)) if needs(Input::Pose) => {
+                Some(g.f_view([bodies, 3 * vertices])?.f_mm(&posedirs.f_tr()?)?)
+            }
             _ => None,
         };
         let arriving = pose::Arriving {
@@ -105,7 +111,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         let (g_pose, g_joints) = pose::backward(&arriving, &pose, &rot_mats, &joints, &parents, args)?;
         (Some(g_pose), g_joints)
     } else {
-        (None, zeros_like(&joints)?)
+        (None, joints.f_zeros_like()?)
     };
 
     // Posed vertices and rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
@@ -135,7 +141,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     give(Shape, &|| {
         let mut sum = match &g_v_shaped {
             Some(g) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, -1])?)?,
-            None => zeros_like(&coefficients)?.f_contiguous()?,
+            None => coefficients.f_zeros_like()?.f_contiguous()?,
         };
         let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
         if let Some(dirs) = dirs {
@@ -146,10 +152,13 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     give(Input::Pose, &|| {
         let mut size = pose.size();
         size[0] = bodies;
-        Ok(g_pose.as_ref().map_or_else(|| Tensor::f_zeros(&size, (pose.kind(), pose.device())), |g| g.f_view(&size[..]))?)
+        Ok(g_pose
+            .as_ref()
+            .map_or_else(|| Tensor::f_zeros(&size, (pose.kind(), pose.device())), |g| g.f_view(&size[..]))?)
     })?;
     give(Transl, &|| {
-        let sum = |g: &Option<Tensor>| g.as_ref().map(|g| g.f_sum_dim_intlist([1i64].as_slice(), false, None)).transpose();
+        let sum =
+            |g: &Option<Tensor>| g.as_ref().map(|g| g.f_sum_dim_intlist([1i64].as_slice(), false, None)).transpose();
         Ok(match (sum(&g_vertices)?, sum(&g_posed)?) {
             (Some(a), Some(b)) => a.f_add(&b)?,
             (Some(one), None) | (None, Some(one)) => one,
@@ -158,12 +167,12 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     })?;
     let or_zeros = |grad: &Option<Tensor>| match grad {
         Some(grad) => Ok(grad.f_alias_copy()?),
-        None => Ok(zeros_like(&v_posed)?),
+        None => Ok(v_posed.f_zeros_like()?),
     };
     give(Template, &|| or_zeros(&g_v_shaped))?;
     give(Shapedirs, &|| match &g_v_shaped {
         Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients)?.f_view([vertices, 3, -1])?),
-        None => Ok(zeros_like(&shapedirs)?),
+        None => Ok(shapedirs.f_zeros_like()?),
     })?;
     give(Posedirs, &|| {
         let eye = Tensor::f_eye(3, (rot_mats.kind(), rot_mats.device()))?;

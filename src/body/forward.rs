@@ -19,8 +19,10 @@ use crate::{Error, Result};
 entry!(avatorch_forward, "smplx::forward", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let model = Model::read(args)?;
-    let (shape, pose) = (args.tensor(0, "shape_coefficients")?.like(model.template)?, args.tensor(1, "pose")?.like(model.template)?);
-    let per_body = [args.optional(2, "transl"), args.optional(11, "vertex_offsets"), args.optional(12, "joint_offsets")];
+    let (shape, pose) =
+        (args.tensor(0, "shape_coefficients")?.like(model.template)?, args.tensor(1, "pose")?.like(model.template)?);
+    let per_body =
+        [args.optional(2, "transl"), args.optional(11, "vertex_offsets"), args.optional(12, "joint_offsets")];
     let mut batches = vec![shape, pose];
     batches.extend((model.template.tensor.dim() == 3).then_some(model.template));
     batches.extend(per_body.into_iter().flatten());
@@ -67,7 +69,11 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let mut outputs: Outputs = smallvec![Some(vertices), Some(posed.posed)];
     for tensor in intermediates {
         // A result that is not wanted is empty, not absent: an operator returns tensors.
-        outputs.push(Some(if args.number(0) == 0 { tensor.f_new_empty([0], (tensor.kind(), tensor.device()))? } else { tensor }));
+        outputs.push(Some(if args.number(0) == 0 {
+            tensor.f_new_empty([0], (tensor.kind(), tensor.device()))?
+        } else {
+            tensor
+        }));
     }
     Ok(outputs)
 }
@@ -90,7 +96,9 @@ impl<'a> Model<'a> {
         let weights = args.tensor(8, "lbs_weights")?.like(template)?.rank(2)?;
         let (vertices, joints) = (weights.tensor.size()[0], weights.tensor.size()[1]);
         if joints == 0 {
-            return Err(Error::Value("smplx::forward: lbs_weights has no joints, expected [V, J] with at least one".into()));
+            return Err(Error::Value(
+                "smplx::forward: lbs_weights has no joints, expected [V, J] with at least one".into(),
+            ));
         }
         let template = if template.tensor.dim() == 3 { template } else { template.shape(&[vertices, 3])? };
         let shapedirs = args.tensor(4, "shapedirs")?.like(template)?.shape(&[vertices, 3, -1])?;

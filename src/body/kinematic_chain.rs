@@ -129,7 +129,13 @@ pub(super) fn global_transforms<T: Real>(rotations: &[T], positions: &[T], paren
 }
 
 /// Posed joints with the translation added, and `[G | t - G x; 0 0 0 1]`.
-pub(super) fn write_results<T: Real>(globals: &[Rigid<T>], positions: &[T], transl: [T; 3], posed: &mut [T], transforms: &mut [T]) {
+pub(super) fn write_results<T: Real>(
+    globals: &[Rigid<T>],
+    positions: &[T],
+    transl: [T; 3],
+    posed: &mut [T],
+    transforms: &mut [T],
+) {
     let joints = globals.iter().zip(positions.as_chunks::<3>().0);
     let outputs = posed.as_chunks_mut::<3>().0.iter_mut().zip(transforms.as_chunks_mut::<16>().0);
     for ((global, x), (posed, a)) in joints.zip(outputs) {
@@ -214,7 +220,8 @@ impl<T: Real> Chain<'_, T> {
     ) {
         let (rotations, positions) = (self.rotations.as_chunks::<9>().0, self.positions.as_chunks::<3>().0);
         let globals = global_transforms(self.rotations, self.positions, self.parents);
-        let (grad_rotations, grad_positions) = (grad_rotations.as_chunks_mut::<9>().0, grad_positions.as_chunks_mut::<3>().0);
+        let (grad_rotations, grad_positions) =
+            (grad_rotations.as_chunks_mut::<9>().0, grad_positions.as_chunks_mut::<3>().0);
         let mut grads = vec![Rigid { r: [T::zero(); 9], t: [T::zero(); 3] }; globals.len()];
         grad_positions.fill([T::zero(); 3]);
         for (joint, grad) in grads.iter_mut().enumerate() {

@@ -11,8 +11,8 @@ mod rotation;
 mod skinning;
 mod stumpff;
 
-pub(crate) use real::{Real, for_real};
 use crate::cuda::Program;
+pub(crate) use real::{Real, for_real};
 
 /// Every CUDA program of this part, for compilation ahead of use.
 pub(crate) static PROGRAMS: &[&Program] = &[

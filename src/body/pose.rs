@@ -42,17 +42,17 @@ struct Params {
 /// All contiguous, on one device.
 pub(super) struct Inputs<'a> {
     pub(super) bodies: i64,
-    pub(super) pose: &'a Tensor,                  // [B | 1, 3 J], [B | 1, J, 3] or [B | 1, J, 3, 3]
-    pub(super) shape: &'a Tensor,                 // [B | 1, C]
-    pub(super) joint_base: &'a Tensor,            // [1, J, 3] or [B, J, 3]
-    pub(super) joint_dirs: Option<&'a Tensor>,    // [J, 3, C]
+    pub(super) pose: &'a Tensor,       // [B | 1, 3 J], [B | 1, J, 3] or [B | 1, J, 3, 3]
+    pub(super) shape: &'a Tensor,      // [B | 1, C]
+    pub(super) joint_base: &'a Tensor, // [1, J, 3] or [B, J, 3]
+    pub(super) joint_dirs: Option<&'a Tensor>, // [J, 3, C]
     pub(super) joint_offsets: Option<&'a Tensor>, // [B | 1, J, 3]
-    pub(super) transl: Option<&'a Tensor>,        // [B | 1, 3]
-    pub(super) parents: &'a Tensor,               // [J]
+    pub(super) transl: Option<&'a Tensor>, // [B | 1, 3]
+    pub(super) parents: &'a Tensor,    // [J]
     pub(super) wants_features: bool,
 }
 
-pub(super) struct Posed {
+pub(super) struct Skeleton {
     pub(super) rot_mats: Tensor,         // [B, J, 3, 3]
     pub(super) joints: Tensor,           // [B, J, 3], at rest
     pub(super) features: Option<Tensor>, // [B, 9 (J - 1)]
@@ -60,14 +60,18 @@ pub(super) struct Posed {
     pub(super) transforms: Tensor,       // [B, J, 4, 4], without translation
 }
 
-pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Posed> {
+pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton> {
     let (bodies, joints) = (inputs.bodies, inputs.parents.size()[0]);
     let options = (inputs.pose.kind(), inputs.pose.device());
     let matrices = inputs.pose.dim() == 4;
-    let mut out = Posed {
+    let mut out = Skeleton {
         rot_mats: Tensor::f_empty([bodies, joints, 3, 3], options)?,
         joints: Tensor::f_empty([bodies, joints, 3], options)?,
-        features: if inputs.wants_features { Some(Tensor::f_empty([bodies, 9 * (joints - 1)], options)?) } else { None },
+        features: if inputs.wants_features {
+            Some(Tensor::f_empty([bodies, 9 * (joints - 1)], options)?)
+        } else {
+            None
+        },
         posed: Tensor::f_empty([bodies, joints, 3], options)?,
         transforms: Tensor::f_empty([bodies, joints, 4, 4], options)?,
     };
@@ -103,10 +107,11 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Posed> {
     Ok(out)
 }
 
-fn forward_cpu<T: Real>(inputs: &Inputs<'_>, out: &mut Posed, matrices: bool) {
+fn forward_cpu<T: Real>(inputs: &Inputs<'_>, out: &mut Skeleton, matrices: bool) {
     let parents = int64s(inputs.parents);
     let (joints, bodies, shapes) = (parents.len(), inputs.bodies as usize, inputs.shape.size()[1] as usize);
-    let (pose, shape, base) = (elements::<T>(inputs.pose), elements::<T>(inputs.shape), elements::<T>(inputs.joint_base));
+    let (pose, shape, base) =
+        (elements::<T>(inputs.pose), elements::<T>(inputs.shape), elements::<T>(inputs.joint_base));
     let dirs = inputs.joint_dirs.map(elements::<T>);
     let (offsets, transl) = (inputs.joint_offsets.map(elements::<T>), inputs.transl.map(elements::<T>));
     let mut none = Vec::new();
@@ -146,7 +151,8 @@ fn forward_cpu<T: Real>(inputs: &Inputs<'_>, out: &mut Posed, matrices: bool) {
             rest.iter_mut().zip(body_of(offsets, 3 * joints, bodies, body)).for_each(|(sum, offset)| *sum += *offset);
         }
         let globals = global_transforms(rot_mats, rest, parents);
-        let transl = transl.map_or([T::zero(); 3], |transl| std::array::from_fn(|i| body_of(transl, 3, bodies, body)[i]));
+        let transl =
+            transl.map_or([T::zero(); 3], |transl| std::array::from_fn(|i| body_of(transl, 3, bodies, body)[i]));
         write_results(&globals, rest, transl, posed, transforms);
     });
 }
@@ -233,7 +239,7 @@ pub(super) fn backward(
             parallel::zip_rows(outputs, GRAIN, |body, [grad_rot, grad_joints, grad_pose]| {
                 let chain = Chain { rotations: &rot_mats[9 * count * body..][..9 * count], positions: &joints[3 * count * body..][..3 * count], parents };
                 chain.backward(row(posed, 3 * count, body), row(transforms, 16 * count, body), grad_rot, grad_joints);
-                let mut add = |to: &mut [T], from: Option<&[T]>| {
+                let add = |to: &mut [T], from: Option<&[T]>| {
                     to.iter_mut().zip(from.into_iter().flatten()).for_each(|(sum, term)| *sum += *term);
                 };
                 add(&mut grad_rot[9..], row(features, 9 * (count - 1), body));

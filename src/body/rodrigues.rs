@@ -75,7 +75,9 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             let kernel = PROGRAM.kernel(device, BACKWARD + for_real!(rotvec, T => T::INDEX), args.stream())?;
             launch_1d(kernel, count, THREADS, &params, args.stream())?;
         }
-        _ => for_real!(rotvec, T => backward_cpu::<T>(elements(&grad), elements(&rotvec), elements_mut(&mut grad_rotvec))),
+        _ => for_real!(rotvec, T => {
+            backward_cpu::<T>(elements(&grad), elements(&rotvec), elements_mut(&mut grad_rotvec));
+        }),
     }
     Ok(smallvec![Some(grad_rotvec)])
 }

@@ -62,12 +62,11 @@ pub(super) struct Skin {
 impl Skin {
     pub(super) fn read(weights: Argument<'_>, joints: Option<Argument<'_>>, joint_count: i64) -> Result<Self> {
         let weights = weights.real()?;
-        let joints = match joints {
-            Some(joints) => Some(joints.int32()?.same_device(weights)?.shape(&weights.tensor.size())?.contiguous()?),
-            None => {
-                weights.shape(&[-1, joint_count])?;
-                None
-            }
+        let joints = if let Some(joints) = joints {
+            Some(joints.int32()?.same_device(weights)?.shape(&weights.tensor.size())?.contiguous()?)
+        } else {
+            weights.shape(&[-1, joint_count])?;
+            None
         };
         Ok(Self { weights: weights.shape(&[-1, -1])?.contiguous()?, joints, joint_count })
     }
@@ -159,7 +158,11 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let transforms = args.tensor(1, "transforms")?.like(vertices)?.rank(4)?;
     let bodies = common_batch(&[vertices, transforms]);
     let transforms = batched(transforms, bodies, &[-1, 4, 4])?;
-    let skin = Skin::read(args.tensor(2, "weights")?.like(vertices)?, args.optional(3, "joints"), transforms.tensor.size()[1])?;
+    let skin = Skin::read(
+        args.tensor(2, "weights")?.like(vertices)?,
+        args.optional(3, "joints"),
+        transforms.tensor.size()[1],
+    )?;
     let vertices = batched(vertices, bodies, &[skin.vertex_count(), 3])?.contiguous()?;
     skin.check_joints("smplx::skinning")?;
     Ok(smallvec![Some(run(&vertices, &transforms.contiguous()?, &skin, bodies, args)?)])
@@ -290,7 +293,8 @@ fn weights_gradient(args: &Arguments) -> Result<Outputs> {
     let joint_count = transforms.tensor.size()[1];
     let vectors = batched(vectors, bodies, &[v_count, 3])?;
     // The weights themselves do not matter, their shape does.
-    let influences = args.optional(3, "joints").map_or(joint_count, |joints| joints.tensor.size().get(1).copied().unwrap_or(0));
+    let influences =
+        args.optional(3, "joints").map_or(joint_count, |joints| joints.tensor.size().get(1).copied().unwrap_or(0));
     let out = Tensor::f_empty([v_count, influences], (vectors.tensor.kind(), vectors.tensor.device()))?;
     let joints = match args.optional(3, "joints") {
         Some(joints) => Some(joints.int32()?.same_device(vectors)?.shape(&[v_count, influences])?.contiguous()?),
@@ -303,7 +307,14 @@ fn weights_gradient(args: &Arguments) -> Result<Outputs> {
     Ok(smallvec![Some(skin.weights)])
 }
 
-pub(super) fn run_weights(g: &Tensor, v: &Tensor, transforms: &Tensor, skin: &mut Skin, bodies: i64, args: &Arguments) -> Result<()> {
+pub(super) fn run_weights(
+    g: &Tensor,
+    v: &Tensor,
+    transforms: &Tensor,
+    skin: &mut Skin,
+    bodies: i64,
+    args: &Arguments,
+) -> Result<()> {
     match g.device() {
         Device::Cuda(device) => {
             let params = params(Some(g), Some(v), Some(transforms), skin, &skin.weights, bodies, None);

@@ -26,13 +26,12 @@ pub(crate) fn folder() -> Option<PathBuf> {
 /// The cubin of `kernels/{file}` for an architecture: from disk, or compiled and put there.
 pub(super) fn cubin(file: &str, kernels: &[&str], arch: &str) -> Result<Compiled> {
     let key = key(file, kernels, arch)?;
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = key.iter().take(12).fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
     let stem = Path::new(file).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let path = folder().map(|folder| folder.join(format!("{stem}-{arch}-{}.cubin", &hex[..24])));
-    if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()).and_then(|bytes| decode(&bytes, &key)) {
-        if found.symbols.len() == kernels.len() {
-            return Ok(found);
-        }
+    let path = folder().map(|folder| folder.join(format!("{stem}-{arch}-{name}.cubin")));
+    let found = path.as_ref().and_then(|path| fs::read(path).ok()).and_then(|bytes| decode(&bytes, &key));
+    if let Some(found) = found.filter(|found| found.symbols.len() == kernels.len()) {
+        return Ok(found);
     }
     let compiled = compile::compile(file, kernels, arch)?;
     if let Some(path) = path {
@@ -55,8 +54,12 @@ fn key(file: &str, kernels: &[&str], arch: &str) -> Result<[u8; 32]> {
         add(name);
         add(text);
     }
-    kernels.iter().for_each(|kernel| add(kernel));
-    compile::OPTIONS.iter().for_each(|option| add(&option.to_string_lossy()));
+    for kernel in kernels {
+        add(kernel);
+    }
+    for option in compile::OPTIONS {
+        add(&option.to_string_lossy());
+    }
     add(&format!("{arch} nvrtc {major}.{minor} avatorch {}", env!("CARGO_PKG_VERSION")));
     Ok(hash.finalize().into())
 }

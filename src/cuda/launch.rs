@@ -25,7 +25,14 @@ impl Kernel {
     }
 
     /// `params` is the `#[repr(C)]` twin of the kernel's parameter struct.
-    pub(crate) fn launch<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+    pub(crate) fn launch<P>(
+        self,
+        blocks: u32,
+        threads: u32,
+        shared: u32,
+        params: &P,
+        stream: *mut c_void,
+    ) -> Result<()> {
         if shared > self.shared_limit {
             return Err(Error::Value(format!(
                 "this rig has too many joints for the GPU: a block would need {shared} bytes of shared memory and has {}",
@@ -34,14 +41,30 @@ impl Kernel {
         }
         let mut arguments = [(&raw const *params).cast_mut().cast::<c_void>()];
         // SAFETY: the struct matches the kernel's and is copied by the call; its pointers are into live tensors.
-        unsafe { result::launch_kernel(self.function, (blocks, 1, 1), (threads, 1, 1), shared, stream.cast(), &mut arguments)? };
+        unsafe {
+            result::launch_kernel(
+                self.function,
+                (blocks, 1, 1),
+                (threads, 1, 1),
+                shared,
+                stream.cast(),
+                &mut arguments,
+            )?;
+        }
         Ok(())
     }
 }
 
 impl Kernel {
     /// Launches unless there is nothing to do: a grid of no blocks is an error to CUDA.
-    pub(crate) fn launch_if_any<P>(self, blocks: u32, threads: u32, shared: u32, params: &P, stream: *mut c_void) -> Result<()> {
+    pub(crate) fn launch_if_any<P>(
+        self,
+        blocks: u32,
+        threads: u32,
+        shared: u32,
+        params: &P,
+        stream: *mut c_void,
+    ) -> Result<()> {
         if blocks == 0 { Ok(()) } else { self.launch(blocks, threads, shared, params, stream) }
     }
 }
@@ -53,7 +76,7 @@ pub(crate) fn launch_1d<P>(kernel: Kernel, count: i64, threads: u32, params: &P,
 
 /// Whole blocks for the `items` of each body. The batch is in the grid's first dimension, which goes to 2^31 - 1.
 pub(crate) fn blocks_of(bodies: i64, items: i64, threads: u32) -> Result<u32> {
-    let blocks = bodies as u128 * (items as u64).div_ceil(u64::from(threads)) as u128;
+    let blocks = bodies as u128 * u128::from((items as u64).div_ceil(u64::from(threads)));
     u32::try_from(blocks).ok().filter(|&blocks| blocks < 1 << 31).ok_or_else(|| {
         Error::Value(format!("{bodies} bodies of {items} items are more than one launch covers; split the batch"))
     })

@@ -55,7 +55,8 @@ impl Program {
         unsafe {
             let module = result::module::load_data(compiled.cubin.as_ptr().cast())?;
             for symbol in compiled.symbols {
-                let symbol = CString::new(symbol).map_err(|_| Error::Runtime("a kernel's name contains a zero byte".into()))?;
+                let symbol =
+                    CString::new(symbol).map_err(|_| Error::Runtime("a kernel's name contains a zero byte".into()))?;
                 let function = result::module::get_function(module, symbol)?;
                 // Without this the driver loads the code in the first launch, which a capture forbids.
                 sys::cuFuncLoad(function).result()?;
@@ -66,7 +67,9 @@ impl Program {
     }
 
     fn slot(&self, device: usize) -> Result<&OnceLock<Vec<Kernel>>> {
-        self.loaded.get(device).ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
+        self.loaded
+            .get(device)
+            .ok_or_else(|| Error::Runtime(format!("cuda:{device} is beyond the {MAX_DEVICES} devices supported")))
     }
 }
 
@@ -108,6 +111,7 @@ fn architecture(device: usize) -> Result<String> {
     };
     let device = result::device::get(device as i32)?;
     // SAFETY: the device exists.
-    let (major, minor) = unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
+    let (major, minor) =
+        unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
     Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
 }

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// The name of a capsule that nobody has taken the tensor from; takers rename it.
 const UNTAKEN: &CStr = c"dltensor";
 const CPU: i32 = 1;
-/// The kinds of element, as DLPack numbers them.
+/// The kinds of element, as `dlpack.h` numbers them.
 const SIGNED: u8 = 0;
 const FLOAT: u8 = 2;
 
@@ -44,7 +44,7 @@ struct DlManagedTensor {
 
 const _: () = assert!(size_of::<DlManagedTensor>() == 64, "dlpack.h of a 64-bit machine");
 
-/// A tensor handed out, and what keeps it alive. DLPack sees only the first field.
+/// A tensor handed out, and what keeps it alive. Takers see only the first field.
 #[repr(C)]
 struct Handed {
     managed: DlManagedTensor,
@@ -92,7 +92,7 @@ impl PyArray {
     fn __dlpack__<'py>(
         &self,
         py: Python<'py>,
-        stream: Option<Bound<'py, PyAny>>,
+        stream: Option<&Bound<'py, PyAny>>,
         max_version: Option<(u32, u32)>,
         dl_device: Option<(i32, i32)>,
         copy: Option<bool>,

@@ -51,7 +51,7 @@ pub(crate) struct Argument<'a> {
     pub(crate) tensor: &'a Tensor,
 }
 
-impl<'a> Argument<'a> {
+impl Argument<'_> {
     pub(crate) fn real(self) -> Result<Self> {
         match self.tensor.f_kind()? {
             Kind::Float | Kind::Double => Ok(self),

@@ -12,11 +12,16 @@ void raise(int32_t kind, char* message) {
   std::string text = message != nullptr ? message : "avatorch: failed without a message";
   if (message != nullptr) avatorch_free_message(message);
   switch (kind) {
-    case 1: C10_THROW_ERROR(ValueError, text);
-    case 2: C10_THROW_ERROR(TypeError, text);
-    case 3: C10_THROW_ERROR(IndexError, text);
-    case 4: C10_THROW_ERROR(NotImplementedError, text);
-    default: C10_THROW_ERROR(Error, text);
+    case 1:
+      C10_THROW_ERROR(ValueError, text);
+    case 2:
+      C10_THROW_ERROR(TypeError, text);
+    case 3:
+      C10_THROW_ERROR(IndexError, text);
+    case 4:
+      C10_THROW_ERROR(NotImplementedError, text);
+    default:
+      C10_THROW_ERROR(Error, text);
   }
 }
 
@@ -40,7 +45,8 @@ extern "C" int32_t avatorch_dispatch(const char* name, const at::Tensor* const* 
       stack.push_back(*value);
     }
     op.callBoxed(stack);
-    TORCH_CHECK_VALUE(stack.size() == output_count, name, " returns ", stack.size(), " values, expected ", output_count);
+    TORCH_CHECK_VALUE(stack.size() == output_count, name, " returns ", stack.size(), " values, expected ",
+                      output_count);
     for (size_t i = 0; i < output_count; ++i) outputs[i] = new at::Tensor(std::move(stack[i]).toTensor());
     return 0;
   } catch (const c10::Error& error) {

@@ -39,7 +39,8 @@ inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
 template <size_t Outputs>
 std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const at::Tensor*> inputs,
                                       std::initializer_list<int64_t> numbers = {}) {
-  const auto present = std::find_if(inputs.begin(), inputs.end(), [](const at::Tensor* input) { return input != nullptr; });
+  const auto present =
+      std::find_if(inputs.begin(), inputs.end(), [](const at::Tensor* input) { return input != nullptr; });
   const c10::Device device = (*present)->device();
   c10::OptionalDeviceGuard guard;
   void* stream = nullptr;

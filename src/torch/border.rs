@@ -53,7 +53,10 @@ pub(crate) unsafe fn run(
         let (pointers, numbers) = unsafe {
             (
                 std::slice::from_raw_parts(call.inputs, call.input_count),
-                std::slice::from_raw_parts(if call.number_count == 0 { [].as_ptr() } else { call.numbers }, call.number_count),
+                std::slice::from_raw_parts(
+                    if call.number_count == 0 { [].as_ptr() } else { call.numbers },
+                    call.number_count,
+                ),
             )
         };
         let tensors = pointers

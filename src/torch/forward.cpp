@@ -1,5 +1,5 @@
-// smplx::forward, a body from shape coefficients and pose: schema, shapes, derivatives. The stages are operators too; this
-// one runs them fused and differentiates through their formulas.
+// smplx::forward, a body from shape coefficients and pose: schema, shapes, derivatives. The stages are operators too;
+// this one runs them fused and differentiates through their formulas.
 #include <torch/library.h>
 
 #include "autocast.h"
@@ -18,53 +18,72 @@ namespace avatorch {
 using at::TensorList;
 using Preparation = std::optional<std::vector<Tensor>>;  // what smplx::prepare returned
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Gradients =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // The parameters of the two operators, in the order of their schemas, and the same as arguments.
-#define FORWARD_PARAMETERS                                                                                               \
-  const Tensor &shape, const Tensor &pose, const OptionalTensor &transl, const Tensor &v_template, const Tensor &shapedirs, \
-      const OptionalTensor &posedirs, const OptionalTensor &regressor, const Tensor &parents, const Tensor &weights,     \
-      const OptionalTensor &joint_template, const OptionalTensor &joint_dirs, const OptionalTensor &vertex_offsets,      \
-      const OptionalTensor &joint_offsets, const Preparation &preparation, bool intermediates
-#define FORWARD_TENSORS                                                                                                \
-  shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template, joint_dirs, vertex_offsets, \
-      joint_offsets
+#define FORWARD_PARAMETERS                                                                                             \
+  const Tensor &shape, const Tensor &pose, const OptionalTensor &transl, const Tensor &v_template,                     \
+      const Tensor &shapedirs, const OptionalTensor &posedirs, const OptionalTensor &regressor, const Tensor &parents, \
+      const Tensor &weights, const OptionalTensor &joint_template, const OptionalTensor &joint_dirs,                   \
+      const OptionalTensor &vertex_offsets, const OptionalTensor &joint_offsets, const Preparation &preparation,       \
+      bool intermediates
+#define FORWARD_TENSORS                                                                                          \
+  shape, pose, transl, v_template, shapedirs, posedirs, regressor, parents, weights, joint_template, joint_dirs, \
+      vertex_offsets, joint_offsets
 #define FORWARD_ARGUMENTS FORWARD_TENSORS, preparation, intermediates
 
-#define BACKWARD_PARAMETERS                                                                                            \
-  const OptionalTensor &g_vertices, const OptionalTensor &g_posed, const OptionalTensor &g_v_shaped, const OptionalTensor &g_joints, \
-      const OptionalTensor &g_rot_mats, const OptionalTensor &g_transforms, const OptionalTensor &g_v_posed, const Tensor &shape, \
-      const Tensor &pose, const Tensor &shapedirs, const OptionalTensor &posedirs, const OptionalTensor &regressor,     \
-      const Tensor &parents, const Tensor &weights, const OptionalTensor &joint_dirs, const Tensor &v_shaped,           \
-      const Tensor &joints, const Tensor &rot_mats, const Tensor &transforms, const Tensor &v_posed,                    \
-      const OptionalTensor &folded_dirs, const OptionalTensor &packed_weights, const OptionalTensor &packed_joints,     \
-      const OptionalTensor &order, const OptionalTensor &start, int64_t needs
-#define BACKWARD_DIFFERENTIABLE                                                                                        \
-  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, regressor, weights, \
-      joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed
-#define BACKWARD_ARGUMENTS                                                                                             \
-  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, regressor, parents, \
-      weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, folded_dirs, packed_weights, packed_joints, order, start, needs
+#define BACKWARD_PARAMETERS                                                                                          \
+  const OptionalTensor &g_vertices, const OptionalTensor &g_posed, const OptionalTensor &g_v_shaped,                 \
+      const OptionalTensor &g_joints, const OptionalTensor &g_rot_mats, const OptionalTensor &g_transforms,          \
+      const OptionalTensor &g_v_posed, const Tensor &shape, const Tensor &pose, const Tensor &shapedirs,             \
+      const OptionalTensor &posedirs, const OptionalTensor &regressor, const Tensor &parents, const Tensor &weights, \
+      const OptionalTensor &joint_dirs, const Tensor &v_shaped, const Tensor &joints, const Tensor &rot_mats,        \
+      const Tensor &transforms, const Tensor &v_posed, const OptionalTensor &folded_dirs,                            \
+      const OptionalTensor &packed_weights, const OptionalTensor &packed_joints, const OptionalTensor &order,        \
+      const OptionalTensor &start, int64_t needs
+#define BACKWARD_DIFFERENTIABLE                                                                                     \
+  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
+      regressor, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed
+#define BACKWARD_ARGUMENTS                                                                                          \
+  g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
+      regressor, parents, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, folded_dirs,        \
+      packed_weights, packed_joints, order, start, needs
 
 using Forward = Results(FORWARD_PARAMETERS);
 using Backward = Gradients(BACKWARD_PARAMETERS);
 AVATORCH_OPERATOR(forward_operator, Forward, "smplx::forward")
 AVATORCH_OPERATOR(backward_operator, Backward, "smplx::forward_backward")
 
-// The arguments of smplx::forward that a gradient can reach, in the order of the Node's edges; the bit of each in `needs`.
-enum Input { kShape, kPose, kTransl, kTemplate, kShapedirs, kPosedirs, kRegressor, kWeights, kJointTemplate, kJointDirs, kVertexOffsets, kJointOffsets, kInputs };
+// The arguments of smplx::forward that a gradient can reach, in the order of the Node's edges; the bit of each in
+// `needs`.
+enum Input {
+  kShape,
+  kPose,
+  kTransl,
+  kTemplate,
+  kShapedirs,
+  kPosedirs,
+  kRegressor,
+  kWeights,
+  kJointTemplate,
+  kJointDirs,
+  kVertexOffsets,
+  kJointOffsets,
+  kInputs
+};
 
 // Everything smplx::forward takes, named once.
 struct Arguments {
-  Tensor shape;              // [B|1, C]
-  Tensor pose;               // [B|1, 3 J], [B|1, J, 3] or [B|1, J, 3, 3]
-  OptionalTensor transl;     // [B|1, 3]
-  Tensor v_template;         // [V, 3] or [B|1, V, 3]
-  Tensor shapedirs;          // [V, 3, C]
-  OptionalTensor posedirs;   // [9 (J - 1), 3 V]
-  OptionalTensor regressor;  // [J, V], or the two below
-  Tensor parents;            // [J]
-  Tensor weights;            // [V, J]
+  Tensor shape;                   // [B|1, C]
+  Tensor pose;                    // [B|1, 3 J], [B|1, J, 3] or [B|1, J, 3, 3]
+  OptionalTensor transl;          // [B|1, 3]
+  Tensor v_template;              // [V, 3] or [B|1, V, 3]
+  Tensor shapedirs;               // [V, 3, C]
+  OptionalTensor posedirs;        // [9 (J - 1), 3 V]
+  OptionalTensor regressor;       // [J, V], or the two below
+  Tensor parents;                 // [J]
+  Tensor weights;                 // [V, J]
   OptionalTensor joint_template;  // [J, 3]
   OptionalTensor joint_dirs;      // [J, 3, C]
   OptionalTensor vertex_offsets;  // [B|1, V, 3]
@@ -77,7 +96,8 @@ struct Arguments {
       if (!tensor.has_value() || !tensor->defined() || tensor->dim() < batched_rank) return;
       if (TORCH_GUARD_OR_FALSE(found.sym_eq(1))) found = tensor->sym_size(0);
     };
-    look(shape, 2), look(pose, 2), look(transl, 2), look(v_template, 3), look(vertex_offsets, 3), look(joint_offsets, 3);
+    look(shape, 2), look(pose, 2), look(transl, 2), look(v_template, 3), look(vertex_offsets, 3),
+        look(joint_offsets, 3);
     return found;
   }
 };
@@ -89,8 +109,12 @@ static Tensor all_bodies(const Tensor& tensor, const c10::SymInt& bodies) {
 }
 
 static bool given(const OptionalTensor& tensor) { return tensor.has_value() && tensor->defined(); }
-static OptionalTensor optional(const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
-static TensorList listed(const Preparation& preparation) { return preparation.has_value() ? TensorList(*preparation) : TensorList(); }
+static OptionalTensor optional(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+static TensorList listed(const Preparation& preparation) {
+  return preparation.has_value() ? TensorList(*preparation) : TensorList();
+}
 
 static const Tensor& made(TensorList prepared, Prepared::Position position) {
   static const Tensor none;
@@ -110,10 +134,11 @@ static Tuple tupled(std::array<Tensor, N>& array) {
 
 static Results forward_kernel(FORWARD_PARAMETERS) {
   const TensorList prepared = listed(preparation);
-  check_prepared("smplx::forward", prepared, v_template, shapedirs, regressor, parents, weights, joint_template, joint_dirs);
+  check_prepared("smplx::forward", prepared, v_template, shapedirs, regressor, parents, weights, joint_template,
+                 joint_dirs);
   auto out = enter<7>(avatorch_forward,
-                      {&shape, &pose, lend(transl), &v_template, &shapedirs, lend(posedirs), lend(regressor), &parents, &weights,
-                       lend(joint_template), lend(joint_dirs), lend(vertex_offsets), lend(joint_offsets),
+                      {&shape, &pose, lend(transl), &v_template, &shapedirs, lend(posedirs), lend(regressor), &parents,
+                       &weights, lend(joint_template), lend(joint_dirs), lend(vertex_offsets), lend(joint_offsets),
                        lend(made(prepared, Prepared::kJointTemplate)), lend(made(prepared, Prepared::kJointDirs)),
                        lend(made(prepared, Prepared::kWeights)), lend(made(prepared, Prepared::kWeightJoints))},
                       {intermediates});
@@ -122,10 +147,31 @@ static Results forward_kernel(FORWARD_PARAMETERS) {
 
 static Gradients backward_kernel(BACKWARD_PARAMETERS) {
   auto out = enter<kInputs>(avatorch_forward_backward,
-                            {lend(g_vertices), lend(g_posed), lend(g_v_shaped), lend(g_joints), lend(g_rot_mats), lend(g_transforms),
-                             lend(g_v_posed), &shape, &pose, &shapedirs, lend(posedirs), lend(regressor), &parents, &weights,
-                             lend(joint_dirs), &v_shaped, &joints, &rot_mats, &transforms, &v_posed, lend(folded_dirs),
-                             lend(packed_weights), lend(packed_joints), lend(order), lend(start)},
+                            {lend(g_vertices),
+                             lend(g_posed),
+                             lend(g_v_shaped),
+                             lend(g_joints),
+                             lend(g_rot_mats),
+                             lend(g_transforms),
+                             lend(g_v_posed),
+                             &shape,
+                             &pose,
+                             &shapedirs,
+                             lend(posedirs),
+                             lend(regressor),
+                             &parents,
+                             &weights,
+                             lend(joint_dirs),
+                             &v_shaped,
+                             &joints,
+                             &rot_mats,
+                             &transforms,
+                             &v_posed,
+                             lend(folded_dirs),
+                             lend(packed_weights),
+                             lend(packed_joints),
+                             lend(order),
+                             lend(start)},
                             {needs});
   // A gradient that was not asked for is empty, not absent: an operator returns tensors.
   for (Tensor& gradient : out) {
@@ -177,7 +223,7 @@ static Gradients backward_meta(BACKWARD_PARAMETERS) {
 
 static bool is_matrices(const Tensor& pose) { return pose.dim() == 4; }
 static Tensor rotvecs(const Tensor& pose) { return pose.dim() == 3 ? pose : pose.unflatten(-1, {-1, 3}); }  // [B, J, 3]
-static Tensor blend(const Tensor& dirs, const Tensor& coefficients) {                                       // [N, 3, C], [B, C] -> [B, N, 3]
+static Tensor blend(const Tensor& dirs, const Tensor& coefficients) {  // [N, 3, C], [B, C] -> [B, N, 3]
   return at::matmul(coefficients, dirs.flatten(0, 1).mT()).unflatten_symint(-1, {dirs.sym_size(0), 3});
 }
 static Tensor pose_features(const Tensor& rot_mats) {  // [B, 9 (J - 1)]
@@ -187,7 +233,8 @@ static Tensor pose_features(const Tensor& rot_mats) {  // [B, 9 (J - 1)]
 static Results forward_formula(const Arguments& a) {
   const auto bodies = a.bodies();
   const Tensor v_shaped = all_bodies(blend(a.shapedirs, a.shape) + a.v_template, bodies);
-  Tensor joints = given(a.regressor) ? at::matmul(*a.regressor, v_shaped) : blend(*a.joint_dirs, a.shape) + *a.joint_template;
+  Tensor joints =
+      given(a.regressor) ? at::matmul(*a.regressor, v_shaped) : blend(*a.joint_dirs, a.shape) + *a.joint_template;
   if (given(a.joint_offsets)) joints = joints + *a.joint_offsets;
   joints = all_bodies(joints, bodies);
   const Tensor rot_mats = all_bodies(is_matrices(a.pose) ? a.pose : rodrigues(rotvecs(a.pose)), bodies);
@@ -196,9 +243,11 @@ static Results forward_formula(const Arguments& a) {
   if (given(a.vertex_offsets)) v_posed = v_posed + *a.vertex_offsets;
   if (given(a.posedirs)) v_posed = v_posed + at::matmul(pose_features(rot_mats), *a.posedirs).unflatten(-1, {-1, 3});
   const Tensor vertices = skinning(v_posed, transforms, a.weights, std::nullopt);
-  if (!given(a.transl)) return {vertices, posed, v_shaped.clone(), joints.clone(), rot_mats.clone(), transforms, v_posed.clone()};
+  if (!given(a.transl))
+    return {vertices, posed, v_shaped.clone(), joints.clone(), rot_mats.clone(), transforms, v_posed.clone()};
   const Tensor shift = a.transl->unsqueeze(1);
-  return {vertices + shift, posed + shift, v_shaped.clone(), joints.clone(), rot_mats.clone(), transforms, v_posed.clone()};
+  return {vertices + shift, posed + shift, v_shaped.clone(), joints.clone(),
+          rot_mats.clone(), transforms,    v_posed.clone()};
 }
 
 static Tensor or_none(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
@@ -206,10 +255,12 @@ static Tensor or_none(const OptionalTensor& tensor) { return tensor.value_or(Ten
 // The gradients of the inputs whose bit is set in `needs`, each for all bodies.
 static Gradients backward_formula(BACKWARD_PARAMETERS) {
   const auto bodies = joints.sym_size(0);
-  Tensor to_rot = or_none(g_rot_mats), to_joints = or_none(g_joints), to_transforms = or_none(g_transforms), to_v_posed = or_none(g_v_posed);
+  Tensor to_rot = or_none(g_rot_mats), to_joints = or_none(g_joints), to_transforms = or_none(g_transforms),
+         to_v_posed = or_none(g_v_posed);
   if (given(g_vertices)) {
     to_v_posed = plus(to_v_posed, skinning(*g_vertices, transposed_linear_part(transforms), weights, std::nullopt));
-    to_transforms = plus(to_transforms, skinning_transforms(*g_vertices, v_posed, weights, std::nullopt, joints.sym_size(1)));
+    to_transforms =
+        plus(to_transforms, skinning_transforms(*g_vertices, v_posed, weights, std::nullopt, joints.sym_size(1)));
   }
   if (given(g_posed) || to_transforms.defined()) {
     const auto [rot, rest] = kinematic_chain_backward(g_posed, optional(to_transforms), rot_mats, joints, parents);
@@ -225,7 +276,8 @@ static Gradients backward_formula(BACKWARD_PARAMETERS) {
   const auto or_zeros = [](Tensor& grad, const Tensor& like) {
     if (!grad.defined()) grad = at::zeros_like(like);
   };
-  or_zeros(to_v_posed, v_posed), or_zeros(to_v_shaped, v_posed), or_zeros(to_joints, joints), or_zeros(to_rot, rot_mats);
+  or_zeros(to_v_posed, v_posed), or_zeros(to_v_shaped, v_posed), or_zeros(to_joints, joints),
+      or_zeros(to_rot, rot_mats);
   const Tensor coefficients = all_bodies(shape, bodies);
 
   const auto make = [&](Input input, const auto& gradient) {
@@ -234,7 +286,9 @@ static Gradients backward_formula(BACKWARD_PARAMETERS) {
   return {make(kShape,
                [&] {
                  const Tensor through_vertices = at::matmul(to_v_shaped.flatten(1), shapedirs.flatten(0, 1));
-                 return given(regressor) ? through_vertices : through_vertices + at::matmul(to_joints.flatten(1), joint_dirs->flatten(0, 1));
+                 return given(regressor)
+                            ? through_vertices
+                            : through_vertices + at::matmul(to_joints.flatten(1), joint_dirs->flatten(0, 1));
                }),
           make(kPose,
                [&] {
@@ -244,22 +298,28 @@ static Gradients backward_formula(BACKWARD_PARAMETERS) {
                }),
           make(kTransl,
                [&] {
-                 const Tensor sums = plus(given(g_vertices) ? g_vertices->sum(1) : Tensor(), given(g_posed) ? g_posed->sum(1) : Tensor());
+                 const Tensor sums = plus(given(g_vertices) ? g_vertices->sum(1) : Tensor(),
+                                          given(g_posed) ? g_posed->sum(1) : Tensor());
                  return sums.defined() ? sums : at::zeros_symint({bodies, 3}, joints.options());
                }),
           make(kTemplate, [&] { return to_v_shaped.clone(); }),
           make(kShapedirs, [&] { return at::matmul(to_v_shaped.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); }),
           make(kPosedirs, [&] { return at::matmul(pose_features(rot_mats).mT(), to_v_posed.flatten(1)); }),
-          make(kRegressor, [&] { return at::matmul(to_joints.movedim(1, 0).flatten(1), v_shaped.movedim(1, 0).flatten(1).mT()); }),
-          make(kWeights, [&] { return given(g_vertices) ? skinning_weights(*g_vertices, v_posed, transforms, std::nullopt) : at::zeros_like(weights); }),
+          make(kRegressor,
+               [&] { return at::matmul(to_joints.movedim(1, 0).flatten(1), v_shaped.movedim(1, 0).flatten(1).mT()); }),
+          make(kWeights,
+               [&] {
+                 return given(g_vertices) ? skinning_weights(*g_vertices, v_posed, transforms, std::nullopt)
+                                          : at::zeros_like(weights);
+               }),
           make(kJointTemplate, [&] { return to_joints.clone(); }),
           make(kJointDirs, [&] { return at::matmul(to_joints.flatten(1).mT(), coefficients).unflatten(0, {-1, 3}); }),
           make(kVertexOffsets, [&] { return to_v_posed.clone(); }),
           make(kJointOffsets, [&] { return to_joints.clone(); })};
 }
 
-// Saved: the twelve tensor arguments in Node order, parents, the results v_shaped, J_shaped, rot_mats, A_global, v_posed
-// (or nothing of them, to be recomputed), and what was prepared.
+// Saved: the twelve tensor arguments in Node order, parents, the results v_shaped, J_shaped, rot_mats, A_global,
+// v_posed (or nothing of them, to be recomputed), and what was prepared.
 struct ForwardFormula {
   static constexpr const char* name = "SmplxForwardBackward";
   static constexpr size_t kParents = kInputs, kIntermediates = kParents + 1, kPreparation = kIntermediates + 5;
@@ -270,9 +330,10 @@ struct ForwardFormula {
     const std::vector<Tensor> prepared(t.begin() + kPreparation, t.end());
     variable_list results(t.begin() + kIntermediates, t.begin() + kPreparation);
     if (!kept) {
-      const auto again = forward_operator().call(t[kShape], t[kPose], optional(t[kTransl]), t[kTemplate], t[kShapedirs], optional(t[kPosedirs]),
-                                                 optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointTemplate]), optional(t[kJointDirs]),
-                                                 optional(t[kVertexOffsets]), optional(t[kJointOffsets]), Preparation(prepared), true);
+      const auto again = forward_operator().call(
+          t[kShape], t[kPose], optional(t[kTransl]), t[kTemplate], t[kShapedirs], optional(t[kPosedirs]),
+          optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointTemplate]), optional(t[kJointDirs]),
+          optional(t[kVertexOffsets]), optional(t[kJointOffsets]), Preparation(prepared), true);
       results = {std::get<2>(again), std::get<3>(again), std::get<4>(again), std::get<5>(again), std::get<6>(again)};
     }
     if (!results[0].defined()) results[0] = results[4];  // not looked at
@@ -282,9 +343,10 @@ struct ForwardFormula {
     const auto grad = [&](size_t i) { return kept || i < 2 ? optional(grads[i]) : std::nullopt; };
     const auto prep = [&](Prepared::Position position) { return optional(avatorch::made(prepared, position)); };
     const auto gradients = listed(backward_operator().call(
-        grad(0), grad(1), grad(2), grad(3), grad(4), grad(5), grad(6), t[kShape], t[kPose], t[kShapedirs], optional(t[kPosedirs]),
-        optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointDirs]), results[0], results[1], results[2], results[3], results[4],
-        prep(Prepared::kJointDirs), prep(Prepared::kWeights), prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), asked));
+        grad(0), grad(1), grad(2), grad(3), grad(4), grad(5), grad(6), t[kShape], t[kPose], t[kShapedirs],
+        optional(t[kPosedirs]), optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointDirs]), results[0],
+        results[1], results[2], results[3], results[4], prep(Prepared::kJointDirs), prep(Prepared::kWeights),
+        prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), asked));
     variable_list result(kInputs);
     for (size_t i = 0; i < kInputs; ++i) {
       if (needs[i]) result[i] = reduced_to(gradients[i], t[i]);
@@ -295,8 +357,8 @@ struct ForwardFormula {
 
 static Results forward_autograd(c10::DispatchKeySet keys, FORWARD_PARAMETERS) {
   if (any_tangent(FORWARD_TENSORS)) return forward_formula({FORWARD_TENSORS});
-  const auto node = node_for<ForwardFormula>(shape, pose, transl, v_template, shapedirs, posedirs, regressor, weights, joint_template,
-                                             joint_dirs, vertex_offsets, joint_offsets);
+  const auto node = node_for<ForwardFormula>(shape, pose, transl, v_template, shapedirs, posedirs, regressor, weights,
+                                             joint_template, joint_dirs, vertex_offsets, joint_offsets);
   Results out;
   {
     at::AutoDispatchBelowADInplaceOrView below;
@@ -305,15 +367,19 @@ static Results forward_autograd(c10::DispatchKeySet keys, FORWARD_PARAMETERS) {
   if (node) {
     auto& [vertices, posed, v_shaped, joints, rot_mats, transforms, v_posed] = out;
     set_history(variable_list{vertices, posed, v_shaped, joints, rot_mats, transforms, v_posed}, node);
-    for (const OptionalTensor& tensor : {OptionalTensor(shape), OptionalTensor(pose), transl, OptionalTensor(v_template), OptionalTensor(shapedirs), posedirs, regressor,
-                                         OptionalTensor(weights), joint_template, joint_dirs, vertex_offsets, joint_offsets, OptionalTensor(parents)}) {
+    for (const OptionalTensor& tensor :
+         {OptionalTensor(shape), OptionalTensor(pose), transl, OptionalTensor(v_template), OptionalTensor(shapedirs),
+          posedirs, regressor, OptionalTensor(weights), joint_template, joint_dirs, vertex_offsets, joint_offsets,
+          OptionalTensor(parents)}) {
       node->save(tensor.value_or(Tensor()));
     }
     for (const Tensor* result : {&v_shaped, &joints, &rot_mats, &transforms, &v_posed}) {
       // The shaped vertices serve the regressor's gradient alone.
       const bool wanted = intermediates && (result != &v_shaped || (given(regressor) && regressor->requires_grad()));
-      if (wanted) node->save(*result, /*is_output=*/true);
-      else node->save(Tensor());
+      if (wanted)
+        node->save(*result, /*is_output=*/true);
+      else
+        node->save(Tensor());
     }
     for (const Tensor& tensor : listed(preparation)) node->save(tensor);
     node->save(static_cast<int64_t>(intermediates));
@@ -334,15 +400,19 @@ static Results forward_public(FORWARD_PARAMETERS) { return forward_operator().ca
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   library.def(
-      "forward(Tensor shape_coefficients, Tensor pose, Tensor? transl, Tensor v_template, Tensor shapedirs, Tensor? posedirs, "
+      "forward(Tensor shape_coefficients, Tensor pose, Tensor? transl, Tensor v_template, Tensor shapedirs, Tensor? "
+      "posedirs, "
       "Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_template=None, Tensor? J_shapedirs=None, "
       "Tensor? vertex_offsets=None, Tensor? joint_offsets=None, Tensor[]? prepared=None, bool intermediates=True) -> "
-      "(Tensor vertices, Tensor joints, Tensor v_shaped, Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed)",
+      "(Tensor vertices, Tensor joints, Tensor v_shaped, Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor "
+      "v_posed)",
       tags);
   library.def(
       "forward_backward(Tensor? grad_vertices, Tensor? grad_joints, Tensor? grad_v_shaped, Tensor? grad_J_shaped, "
-      "Tensor? grad_rot_mats, Tensor? grad_A_global, Tensor? grad_v_posed, Tensor shape_coefficients, Tensor pose, Tensor shapedirs, "
-      "Tensor? posedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor v_shaped, "
+      "Tensor? grad_rot_mats, Tensor? grad_A_global, Tensor? grad_v_posed, Tensor shape_coefficients, Tensor pose, "
+      "Tensor shapedirs, "
+      "Tensor? posedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor "
+      "v_shaped, "
       "Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed, Tensor? folded_dirs, Tensor? packed_weights, "
       "Tensor? packed_joints, Tensor? order, Tensor? start, int needs) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",

@@ -21,8 +21,8 @@ AVATORCH_OPERATOR(backward_operator, Backward, "smplx::kinematic_chain_backward"
 TensorPair kinematic_chain(const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
   return forward_operator().call(rot_mats, joints, parents);
 }
-TensorPair kinematic_chain_backward(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms, const Tensor& rot_mats,
-                                    const Tensor& joints, const Tensor& parents) {
+TensorPair kinematic_chain_backward(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms,
+                                    const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
   return backward_operator().call(grad_posed, grad_transforms, rot_mats, joints, parents);
 }
 
@@ -33,9 +33,10 @@ static TensorPair forward_kernel(const Tensor& rot_mats, const Tensor& joints, c
   return {std::move(out[0]), std::move(out[1])};
 }
 
-static TensorPair backward_kernel(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms, const Tensor& rot_mats,
-                                  const Tensor& joints, const Tensor& parents) {
-  auto out = enter<2>(avatorch_kinematic_chain_backward, {lend(grad_posed), lend(grad_transforms), &rot_mats, &joints, &parents});
+static TensorPair backward_kernel(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms,
+                                  const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
+  auto out = enter<2>(avatorch_kinematic_chain_backward,
+                      {lend(grad_posed), lend(grad_transforms), &rot_mats, &joints, &parents});
   return {std::move(out[0]), std::move(out[1])};
 }
 
@@ -43,17 +44,21 @@ static TensorPair backward_kernel(const OptionalTensor& grad_posed, const Option
 
 static TensorPair forward_meta(const Tensor& rot_mats, const Tensor& joints, const Tensor&) {
   const auto bodies = rot_mats.sym_size(0), count = rot_mats.sym_size(1);
-  return {at::empty_symint({bodies, count, 3}, joints.options()), at::empty_symint({bodies, count, 4, 4}, joints.options())};
+  return {at::empty_symint({bodies, count, 3}, joints.options()),
+          at::empty_symint({bodies, count, 4, 4}, joints.options())};
 }
 
-static TensorPair backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& rot_mats, const Tensor& joints, const Tensor&) {
-  return {at::empty_symint(rot_mats.sym_sizes(), rot_mats.options()), at::empty_symint(joints.sym_sizes(), joints.options())};
+static TensorPair backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& rot_mats,
+                                const Tensor& joints, const Tensor&) {
+  return {at::empty_symint(rot_mats.sym_sizes(), rot_mats.options()),
+          at::empty_symint(joints.sym_sizes(), joints.options())};
 }
 
 // Derivatives of any order, by doubling. A joint holds the product of the transforms from its ancestor (exclusive) to
 // itself; in each round it multiplies by what its ancestor holds and takes over that one's ancestor:
 //   t' = t[up] + G[up] t,   G' = G[up] G,   up' = up[up].
-// One more joint, the identity and its own ancestor, stands above the roots. Nothing here reads a value, so nothing waits.
+// One more joint, the identity and its own ancestor, stands above the roots. Nothing here reads a value, so nothing
+// waits.
 struct Round {
   Tensor rotation;     // G [B, J + 1, 3, 3]
   Tensor translation;  // t [B, J + 1, 3, 1]
@@ -91,18 +96,20 @@ static TensorPair forward_formula(const Tensor& rot_mats, const Tensor& joints, 
   const Tensor rotation = last.rotation.narrow(1, 0, count), posed = last.translation.narrow(1, 0, count);
   const Tensor shift = posed - at::matmul(rotation, joints.unsqueeze(-1));
   const Tensor upper = at::cat({rotation, shift}, -1);  // [B, J, 3, 4]
-  const Tensor lower = at::eye(4, rot_mats.options()).narrow(0, 3, 1).expand_symint({rot_mats.sym_size(0), count, 1, 4});
+  const Tensor lower =
+      at::eye(4, rot_mats.options()).narrow(0, 3, 1).expand_symint({rot_mats.sym_size(0), count, 1, 4});
   return {posed.squeeze(-1), at::cat({upper, lower}, -2)};
 }
 
 // Each round backwards, with g the gradient of its result:
 //   G: G[up]^T gG, and to the ancestor gG G^T + gt t^T;   t: G[up]^T gt, and to the ancestor gt.
-static TensorPair backward_formula(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms, const Tensor& rot_mats,
-                                   const Tensor& joints, const Tensor& parents) {
+static TensorPair backward_formula(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms,
+                                   const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
   const auto count = parents.size(0);
   const auto all = rounds(rot_mats, joints, parents);
   const Tensor rotation = all.back().rotation.narrow(1, 0, count);
-  Tensor g_rotation = at::zeros_like(rot_mats), g_translation = at::zeros_like(joints).unsqueeze(-1), g_joints = at::zeros_like(joints);
+  Tensor g_rotation = at::zeros_like(rot_mats), g_translation = at::zeros_like(joints).unsqueeze(-1),
+         g_joints = at::zeros_like(joints);
   if (grad_transforms.has_value() && grad_transforms->defined()) {
     const Tensor upper = grad_transforms->narrow(-2, 0, 3), shift = upper.narrow(-1, 3, 1);  // [B, J, 3, 1]
     g_rotation = upper.narrow(-1, 0, 3) - at::matmul(shift, joints.unsqueeze(-2));
@@ -115,7 +122,8 @@ static TensorPair backward_formula(const OptionalTensor& grad_posed, const Optio
   for (size_t i = all.size() - 1; i-- > 0;) {
     const Round& round = all[i];
     const Tensor above = round.rotation.index_select(1, round.ancestor).mT();
-    const Tensor to_rotation = at::matmul(g_rotation, round.rotation.mT()) + at::matmul(g_translation, round.translation.mT());
+    const Tensor to_rotation =
+        at::matmul(g_rotation, round.rotation.mT()) + at::matmul(g_translation, round.translation.mT());
     const Tensor to_translation = g_translation;
     g_rotation = at::matmul(above, g_rotation).index_add(1, round.ancestor, to_rotation);
     g_translation = at::matmul(above, g_translation).index_add(1, round.ancestor, to_translation);
@@ -128,12 +136,14 @@ static TensorPair backward_formula(const OptionalTensor& grad_posed, const Optio
 struct ChainFormula {
   static constexpr const char* name = "KinematicChainBackward";
   static variable_list backward(const variable_list& grads, const Saved& saved, const Needs&) {
-    const auto [rot_mats, joints] = kinematic_chain_backward(grads[0], grads[1], saved.tensors[0], saved.tensors[1], saved.tensors[2]);
+    const auto [rot_mats, joints] =
+        kinematic_chain_backward(grads[0], grads[1], saved.tensors[0], saved.tensors[1], saved.tensors[2]);
     return {rot_mats, joints};
   }
 };
 
-static TensorPair forward_autograd(c10::DispatchKeySet keys, const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
+static TensorPair forward_autograd(c10::DispatchKeySet keys, const Tensor& rot_mats, const Tensor& joints,
+                                   const Tensor& parents) {
   if (any_tangent(rot_mats, joints)) return forward_formula(rot_mats, joints, parents);
   const auto node = node_for<ChainFormula>(rot_mats, joints);
   if (node) {
@@ -148,19 +158,23 @@ static TensorPair forward_autograd(c10::DispatchKeySet keys, const Tensor& rot_m
   return out;
 }
 
-static TensorPair backward_autograd(c10::DispatchKeySet keys, const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms,
-                                    const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
+static TensorPair backward_autograd(c10::DispatchKeySet keys, const OptionalTensor& grad_posed,
+                                    const OptionalTensor& grad_transforms, const Tensor& rot_mats, const Tensor& joints,
+                                    const Tensor& parents) {
   if (any_tangent(grad_posed, grad_transforms, rot_mats, joints) ||
       torch::autograd::compute_requires_grad(grad_posed, grad_transforms, rot_mats, joints)) {
     return backward_formula(grad_posed, grad_transforms, rot_mats, joints, parents);
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return backward_operator().redispatch(keys & c10::after_autograd_keyset, grad_posed, grad_transforms, rot_mats, joints, parents);
+  return backward_operator().redispatch(keys & c10::after_autograd_keyset, grad_posed, grad_transforms, rot_mats,
+                                        joints, parents);
 }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
-  library.def("kinematic_chain(Tensor rot_mats, Tensor joints, Tensor parents) -> (Tensor posed_joints, Tensor transforms)", tags);
+  library.def(
+      "kinematic_chain(Tensor rot_mats, Tensor joints, Tensor parents) -> (Tensor posed_joints, Tensor transforms)",
+      tags);
   library.def(
       "kinematic_chain_backward(Tensor? grad_posed_joints, Tensor? grad_transforms, Tensor rot_mats, Tensor joints, "
       "Tensor parents) -> (Tensor grad_rot_mats, Tensor grad_joints)",

@@ -10,7 +10,8 @@ using TensorPair = std::tuple<at::Tensor, at::Tensor>;
 TensorPair kinematic_chain(const at::Tensor& rot_mats, const at::Tensor& joints, const at::Tensor& parents);
 
 // Gradients of the results, either of which may be absent -> gradients of rot_mats and joints.
-TensorPair kinematic_chain_backward(const std::optional<at::Tensor>& grad_posed, const std::optional<at::Tensor>& grad_transforms,
-                                    const at::Tensor& rot_mats, const at::Tensor& joints, const at::Tensor& parents);
+TensorPair kinematic_chain_backward(const std::optional<at::Tensor>& grad_posed,
+                                    const std::optional<at::Tensor>& grad_transforms, const at::Tensor& rot_mats,
+                                    const at::Tensor& joints, const at::Tensor& parents);
 
 }  // namespace avatorch

@@ -12,8 +12,8 @@ struct Prepared {
 };
 
 // Throws unless `prepared` is empty or was made from these very tensors, unchanged since.
-void check_prepared(const char* name, at::TensorList prepared, const at::Tensor& v_template, const at::Tensor& shapedirs,
-                    const OptionalTensor& J_regressor, const at::Tensor& parents, const at::Tensor& lbs_weights,
-                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs);
+void check_prepared(const char* name, at::TensorList prepared, const at::Tensor& v_template,
+                    const at::Tensor& shapedirs, const OptionalTensor& J_regressor, const at::Tensor& parents,
+                    const at::Tensor& lbs_weights, const OptionalTensor& J_template, const OptionalTensor& J_shapedirs);
 
 }  // namespace avatorch

@@ -34,10 +34,10 @@ c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
 }
 
 // Defines `function()`, the typed handle of an operator, looked up once.
-#define AVATORCH_OPERATOR(function, Signature, name)                          \
-  static const c10::TypedOperatorHandle<Signature>& function() {              \
-    static const auto handle = ::avatorch::find_operator<Signature>(name);    \
-    return handle;                                                            \
+#define AVATORCH_OPERATOR(function, Signature, name)                       \
+  static const c10::TypedOperatorHandle<Signature>& function() {           \
+    static const auto handle = ::avatorch::find_operator<Signature>(name); \
+    return handle;                                                         \
   }
 
 inline bool has_tangent(const Tensor& tensor) { return torch::autograd::isFwGradDefined(tensor); }
@@ -77,13 +77,15 @@ class OperatorNode final : public torch::autograd::Node {
     for (const bool need : needs()) args.collect(need);
   }
 
-  variable_list apply_with_saved(const variable_list& grads, torch::dynamo::autograd::SwapSavedVariables& swap) override {
+  variable_list apply_with_saved(const variable_list& grads,
+                                 torch::dynamo::autograd::SwapSavedVariables& swap) override {
     using namespace torch::dynamo::autograd;
     for (auto& tensor : saved_) swap.before(tensor);
     PackedArgs packed;
     packed.pack(needs());
     packed.pack(numbers_);
-    std::vector<at::TypePtr> schema{IValuePacker<Needs>::packed_type(), IValuePacker<std::vector<int64_t>>::packed_type()};
+    std::vector<at::TypePtr> schema{IValuePacker<Needs>::packed_type(),
+                                    IValuePacker<std::vector<int64_t>>::packed_type()};
     for (const Tensor& tensor : unpack().tensors) {
       packed.pack(tensor);
       schema.push_back(at::TensorType::get());
@@ -96,10 +98,11 @@ class OperatorNode final : public torch::autograd::Node {
     static std::map<size_t, std::string> bound;
     std::string& function = bound[schema.size()];
     if (function.empty()) {
-      function = compiler->bind_function(swap.get_py_compiler(), name() + std::to_string(schema.size()), functional, schema,
-                                         /*is_custom_function=*/false, /*is_traceable=*/true);
+      function = compiler->bind_function(swap.get_py_compiler(), name() + std::to_string(schema.size()), functional,
+                                         schema, /*is_custom_function=*/false, /*is_traceable=*/true);
     }
-    auto result = compiler->call_function(swap.get_py_compiler(), "apply_functional", function, grads, packed.vec(), inputs);
+    auto result =
+        compiler->call_function(swap.get_py_compiler(), "apply_functional", function, grads, packed.vec(), inputs);
     for (auto& tensor : saved_) swap.after(tensor);
     return result;
   }

@@ -26,7 +26,8 @@ pub fn rodrigues(rotvec: &Tensor) -> Result<Tensor> {
 }
 
 fn dispatch<const OUTPUTS: usize>(name: &CStr, inputs: &[Option<&Tensor>]) -> Result<[Tensor; OUTPUTS]> {
-    let inputs: Vec<*const C_tensor> = inputs.iter().map(|input| input.map_or(std::ptr::null(), Tensor::as_ptr)).collect();
+    let inputs: Vec<*const C_tensor> =
+        inputs.iter().map(|input| input.map_or(std::ptr::null(), Tensor::as_ptr)).collect();
     let mut outputs = [std::ptr::null_mut(); OUTPUTS];
     let mut message = [0; 4096];
     // SAFETY: the lengths are those of the arrays; an output that was written is owned here.

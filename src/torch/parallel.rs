@@ -60,7 +60,12 @@ where
         let bases = &bases;
         for index in begin..end {
             // SAFETY: ranges are disjoint and every output has `count` rows.
-            body(index, std::array::from_fn(|i| unsafe { std::slice::from_raw_parts_mut(bases[i].0.0.add(index * bases[i].1), bases[i].1) }));
+            body(
+                index,
+                std::array::from_fn(|i| unsafe {
+                    std::slice::from_raw_parts_mut(bases[i].0.0.add(index * bases[i].1), bases[i].1)
+                }),
+            );
         }
     });
 }

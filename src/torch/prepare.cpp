@@ -1,9 +1,9 @@
 // smplx::prepare: what is derived from a model's tensors once, and how a stale derivation is noticed.
 //
-// A preparation carries a stamp, a fingerprint of the values of each tensor it was made from. The fingerprint of a tensor
-// is computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor changed in
-// place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted. So is the stamp
-// itself, which lies on the model's device, read only once.
+// A preparation carries a stamp, a fingerprint of the values of each tensor it was made from. The fingerprint of a
+// tensor is computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor
+// changed in place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted.
+// So is the stamp itself, which lies on the model's device, read only once.
 #include <torch/library.h>
 
 #include <array>
@@ -29,12 +29,18 @@ struct Source {
 static std::vector<Source> sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                                    const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
                                    const OptionalTensor& J_shapedirs) {
-  return {{"v_template", v_template},       {"shapedirs", shapedirs},     {"J_regressor", J_regressor.value_or(Tensor())},
-          {"parents", parents},             {"lbs_weights", lbs_weights}, {"J_template", J_template.value_or(Tensor())},
+  return {{"v_template", v_template},
+          {"shapedirs", shapedirs},
+          {"J_regressor", J_regressor.value_or(Tensor())},
+          {"parents", parents},
+          {"lbs_weights", lbs_weights},
+          {"J_template", J_template.value_or(Tensor())},
           {"J_shapedirs", J_shapedirs.value_or(Tensor())}};
 }
 
-static int64_t version_of(const Tensor& tensor) { return tensor.is_inference() ? 0 : static_cast<int64_t>(tensor._version()); }
+static int64_t version_of(const Tensor& tensor) {
+  return tensor.is_inference() ? 0 : static_cast<int64_t>(tensor._version());
+}
 
 // Sums that change when a value changes or moves; nearly the same on every device.
 static Fingerprint fingerprint(const Tensor& tensor) {
@@ -63,7 +69,8 @@ class Known {
     for (auto [entry, end] = entries_.equal_range(tensor.const_data_ptr()); entry != end; ++entry) {
       const Entry& known = entry->second;
       // The weak pointer keeps the storage's identity from being given to another storage.
-      const bool same_storage = !known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl();
+      const bool same_storage =
+          !known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl();
       if (same_storage) found(known.fact, known.version == version_of(tensor));
     }
   }
@@ -73,7 +80,8 @@ class Known {
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry = entry->second.storage.expired() ? entries_.erase(entry) : std::next(entry);
     }
-    entries_.emplace(tensor.const_data_ptr(), Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), std::move(fact)});
+    entries_.emplace(tensor.const_data_ptr(),
+                     Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), std::move(fact)});
   }
 
  private:
@@ -103,7 +111,8 @@ static Tensor stamp_of(const std::vector<Source>& model, const c10::Device& devi
     rows.insert(rows.end(), sums.begin(), sums.end());
   }
   // As the bits of integers, which stay what they are when a module changes its dtype.
-  const Tensor stamp = at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
+  const Tensor stamp =
+      at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
   stamps().remember(stamp, std::move(rows));
   return stamp;
 }
@@ -125,12 +134,13 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
                     const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
                     const OptionalTensor& J_template, const OptionalTensor& J_shapedirs) {
   if (prepared.empty()) return;
-  TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(), " tensors, expected the ",
-                    static_cast<int>(Prepared::kCount), " that smplx::prepare returns, or none");
+  TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(),
+                    " tensors, expected the ", static_cast<int>(Prepared::kCount),
+                    " that smplx::prepare returns, or none");
   const Tensor& stamp = prepared[Prepared::kStamp];
   const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs);
-  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields, name,
-                    ": prepared[0] is not the stamp that smplx::prepare made");
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields,
+                    name, ": prepared[0] is not the stamp that smplx::prepare made");
   const std::vector<double> rows = rows_of(stamp);
   for (size_t i = 0; i < model.size(); ++i) {
     const auto& [argument, tensor] = model[i];
@@ -142,7 +152,8 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
     fingerprints().look(tensor, [&](const Fingerprint& known, bool unchanged) {
       if (alike(known, expected)) (unchanged ? same : changed) = true;
     });
-    TORCH_CHECK_VALUE(same || !changed, name, ": ", argument, " was changed in place after smplx::prepare looked at it; prepare again");
+    TORCH_CHECK_VALUE(same || !changed, name, ": ", argument,
+                      " was changed in place after smplx::prepare looked at it; prepare again");
     if (same) continue;
     const Fingerprint found = fingerprint(tensor);
     TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
@@ -156,13 +167,15 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
                                    const OptionalTensor& J_shapedirs) {
   at::NoGradGuard no_grad;
   const char* name = "smplx::prepare";
-  TORCH_CHECK_VALUE(v_template.dim() == 2 && v_template.size(1) == 3, name, ": v_template has shape ", v_template.sizes(), ", expected [V, 3]");
-  TORCH_CHECK_VALUE(lbs_weights.dim() == 2 && lbs_weights.size(0) == v_template.size(0), name, ": lbs_weights has shape ",
-                    lbs_weights.sizes(), ", expected [", v_template.size(0), ", J]");
+  TORCH_CHECK_VALUE(v_template.dim() == 2 && v_template.size(1) == 3, name, ": v_template has shape ",
+                    v_template.sizes(), ", expected [V, 3]");
+  TORCH_CHECK_VALUE(lbs_weights.dim() == 2 && lbs_weights.size(0) == v_template.size(0), name,
+                    ": lbs_weights has shape ", lbs_weights.sizes(), ", expected [", v_template.size(0), ", J]");
   TORCH_CHECK_VALUE(J_regressor.has_value() != (J_template.has_value() && J_shapedirs.has_value()), name,
                     ": expected either J_regressor or J_template and J_shapedirs");
   const int64_t joints = lbs_weights.size(1);
-  TORCH_CHECK_VALUE(parents.dim() == 1 && parents.size(0) == joints, name, ": parents has shape ", parents.sizes(), ", expected [", joints, "]");
+  TORCH_CHECK_VALUE(parents.dim() == 1 && parents.size(0) == joints, name, ": parents has shape ", parents.sizes(),
+                    ", expected [", joints, "]");
   const Tensor tree = parents.cpu().to(at::kLong);
   for (int64_t joint = 0; joint < joints; ++joint) {
     const int64_t parent = tree.const_data_ptr<int64_t>()[joint];
@@ -170,18 +183,26 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
                       ", expected -1 for a root or an earlier joint");
   }
   std::vector<Tensor> made(Prepared::kCount);
-  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs), v_template.device());
+  made[Prepared::kStamp] = stamp_of(
+      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs), v_template.device());
   // In float64, so that folding adds no error of its own.
-  const auto folded = [&](const Tensor& tensor) { return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type()); };
+  const auto folded = [&](const Tensor& tensor) {
+    return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type());
+  };
   made[Prepared::kJointTemplate] = J_template.has_value() ? J_template->clone() : folded(v_template);
-  made[Prepared::kJointDirs] = J_shapedirs.has_value() ? J_shapedirs->clone() : folded(shapedirs.flatten(1)).unflatten(-1, {3, shapedirs.size(2)});
+  made[Prepared::kJointDirs] = J_shapedirs.has_value()
+                                   ? J_shapedirs->clone()
+                                   : folded(shapedirs.flatten(1)).unflatten(-1, {3, shapedirs.size(2)});
   // The non-zero weights of each vertex first, joints ascending; -1 where a vertex has fewer.
   const Tensor used = lbs_weights.ne(0);
   const int64_t influences = lbs_weights.numel() == 0 ? 0 : used.sum(1).max().item<int64_t>();
-  const Tensor first = std::get<1>(used.to(at::kByte).sort(/*stable=*/true, /*dim=*/1, /*descending=*/true)).narrow(1, 0, influences);
+  const Tensor first =
+      std::get<1>(used.to(at::kByte).sort(/*stable=*/true, /*dim=*/1, /*descending=*/true)).narrow(1, 0, influences);
   made[Prepared::kWeights] = lbs_weights.gather(1, first).contiguous();
-  made[Prepared::kWeightJoints] = at::where(used.gather(1, first), first, at::full_like(first, -1)).to(at::kInt).contiguous();
-  const auto [sorted, order] = made[Prepared::kWeightJoints].flatten().sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
+  made[Prepared::kWeightJoints] =
+      at::where(used.gather(1, first), first, at::full_like(first, -1)).to(at::kInt).contiguous();
+  const auto [sorted, order] =
+      made[Prepared::kWeightJoints].flatten().sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   made[Prepared::kOrder] = order;
   made[Prepared::kStart] = at::searchsorted(sorted, at::arange(joints + 1, sorted.options()));
   return made;

@@ -1,4 +1,5 @@
-// smplx::rodrigues, axis-angle vectors to rotation matrices: schema, shapes, derivatives. The pattern of every operator.
+// smplx::rodrigues, axis-angle vectors to rotation matrices: schema, shapes, derivatives. The pattern of every
+// operator.
 #include <torch/library.h>
 
 #include "autocast.h"
@@ -54,9 +55,9 @@ static Tensor rodrigues_formula(const Tensor& rotvec) {
 // With G the gradient of R, s its skew part (G32 - G23, G13 - G31, G21 - G12), c' = 2 dc/dx:
 // c1 s + c2 ((G + G^T) r - 2 tr(G) r) + (c1' (s.r) + c2' (r.G r - x tr G)) r.
 static Tensor rodrigues_backward_formula(const Tensor& grad, const Tensor& rotvec) {
-  const Tensor x = rotvec.square().sum(-1, true);                                          // [..., 1]
-  const Tensor skew = skew_part(grad);                                                     // [..., 3]
-  const Tensor trace = grad.diagonal(0, -2, -1).sum(-1, true);                             // [..., 1]
+  const Tensor x = rotvec.square().sum(-1, true);                                             // [..., 1]
+  const Tensor skew = skew_part(grad);                                                        // [..., 3]
+  const Tensor trace = grad.diagonal(0, -2, -1).sum(-1, true);                                // [..., 1]
   const Tensor symmetric_r = at::matmul(grad + grad.mT(), rotvec.unsqueeze(-1)).squeeze(-1);  // [..., 3]
   const Tensor c1 = stumpff(x, 1), c2 = stumpff(x, 2), c3 = stumpff(x, 3), c4 = stumpff(x, 4);
   const Tensor along = (c3 - c2) * (skew * rotvec).sum(-1, true) +

@@ -55,7 +55,8 @@ Tensor cross_matrix(const Tensor& vector) {
 
 Tensor skew_part(const Tensor& matrix) {
   const Tensor twice = matrix - matrix.mT();
-  return at::stack({twice.select(-2, 2).select(-1, 1), twice.select(-2, 0).select(-1, 2), twice.select(-2, 1).select(-1, 0)}, -1);
+  return at::stack(
+      {twice.select(-2, 2).select(-1, 1), twice.select(-2, 0).select(-1, 2), twice.select(-2, 1).select(-1, 0)}, -1);
 }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {

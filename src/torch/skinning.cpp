@@ -1,5 +1,5 @@
-// smplx::skinning, smplx::skinning_transforms, smplx::skinning_weights: the three gradients of one form that is linear in
-// the vectors g, the transforms A, the weights w, and affine in the vertices v:
+// smplx::skinning, smplx::skinning_transforms, smplx::skinning_weights: the three gradients of one form that is linear
+// in the vectors g, the transforms A, the weights w, and affine in the vertices v:
 //   L(g, v, A, w) = sum over bodies, vertices, joints of w g . A [v; 1].
 // So the derivative of each, of any order, is made of the other two.
 #include "skinning.h"
@@ -26,7 +26,8 @@ AVATORCH_OPERATOR(weights_operator, Weights, "smplx::skinning_weights")
 Tensor skinning(const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor& joints) {
   return skinning_operator().call(v, a, w, joints);
 }
-Tensor skinning_transforms(const Tensor& g, const Tensor& v, const Tensor& w, const OptionalTensor& joints, c10::SymInt joint_count) {
+Tensor skinning_transforms(const Tensor& g, const Tensor& v, const Tensor& w, const OptionalTensor& joints,
+                           c10::SymInt joint_count) {
   return transforms_operator().call(g, v, w, joints, std::move(joint_count));
 }
 Tensor skinning_weights(const Tensor& g, const Tensor& v, const Tensor& a, const OptionalTensor& joints) {
@@ -35,15 +36,19 @@ Tensor skinning_weights(const Tensor& g, const Tensor& v, const Tensor& a, const
 
 static Tensor linear(const Tensor& transforms) { return transforms.narrow(-2, 0, 3).narrow(-1, 0, 3); }
 Tensor linear_part(const Tensor& transforms) { return at::constant_pad_nd(linear(transforms), {0, 1, 0, 1}); }
-Tensor transposed_linear_part(const Tensor& transforms) { return at::constant_pad_nd(linear(transforms).mT(), {0, 1, 0, 1}); }
+Tensor transposed_linear_part(const Tensor& transforms) {
+  return at::constant_pad_nd(linear(transforms).mT(), {0, 1, 0, 1});
+}
 
 // Kernels.
 
 static Tensor skinning_kernel(const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor& joints) {
   return enter<1>(avatorch_skinning, {&v, &a, &w, lend(joints)})[0];
 }
-static Tensor transforms_kernel(const Tensor& g, const Tensor& v, const Tensor& w, const OptionalTensor& joints, c10::SymInt joint_count) {
-  return enter<1>(avatorch_skinning_transforms, {&g, &v, &w, lend(joints)}, {joint_count.guard_int(__FILE__, __LINE__)})[0];
+static Tensor transforms_kernel(const Tensor& g, const Tensor& v, const Tensor& w, const OptionalTensor& joints,
+                                c10::SymInt joint_count) {
+  return enter<1>(avatorch_skinning_transforms, {&g, &v, &w, lend(joints)},
+                  {joint_count.guard_int(__FILE__, __LINE__)})[0];
 }
 static Tensor weights_kernel(const Tensor& g, const Tensor& v, const Tensor& a, const OptionalTensor& joints) {
   return enter<1>(avatorch_skinning_weights, {&g, &v, &a, lend(joints)})[0];
@@ -57,7 +62,8 @@ static c10::SymInt batch_of(const Tensor& a, const Tensor& b) {
 static Tensor skinning_meta(const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor&) {
   return at::empty_symint({batch_of(v, a), w.sym_size(0), 3}, v.options());
 }
-static Tensor transforms_meta(const Tensor& g, const Tensor& v, const Tensor&, const OptionalTensor&, c10::SymInt joint_count) {
+static Tensor transforms_meta(const Tensor& g, const Tensor& v, const Tensor&, const OptionalTensor&,
+                              c10::SymInt joint_count) {
   return at::empty_symint({batch_of(g, v), std::move(joint_count), 4, 4}, g.options());
 }
 static Tensor weights_meta(const Tensor& g, const Tensor&, const Tensor& a, const OptionalTensor& joints) {
@@ -66,7 +72,9 @@ static Tensor weights_meta(const Tensor& g, const Tensor&, const Tensor& a, cons
 
 // Derivatives. `joints` may be undefined when it comes back from a Node: torch saves no optionals.
 
-static OptionalTensor optional(const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
+static OptionalTensor optional(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
 
 struct SkinningFormula {
   static constexpr const char* name = "SkinningBackward";
@@ -103,7 +111,8 @@ struct WeightsFormula {
 
 // A call with its Node; `call` runs the operator on tensors without derivatives of this level.
 template <class Formula, class Run>
-static Tensor with_node(const Tensor& x, const Tensor& y, const Tensor& z, const OptionalTensor& joints, const Run& call) {
+static Tensor with_node(const Tensor& x, const Tensor& y, const Tensor& z, const OptionalTensor& joints,
+                        const Run& call) {
   const auto node = node_for<Formula>(x, y, z);
   if (node) {
     for (const Tensor* tensor : {&x, &y, &z}) node->save(*tensor);
@@ -121,7 +130,8 @@ static Tensor with_node(const Tensor& x, const Tensor& y, const Tensor& z, const
 static Tensor primal(const Tensor& tensor) { return tensor._fw_primal(0); }
 static Tensor tangent(const Tensor& tensor) { return tensor._fw_grad(0); }
 
-static Tensor skinning_autograd(c10::DispatchKeySet keys, const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor& joints) {
+static Tensor skinning_autograd(c10::DispatchKeySet keys, const Tensor& v, const Tensor& a, const Tensor& w,
+                                const OptionalTensor& joints) {
   Tensor out = with_node<SkinningFormula>(v, a, w, joints, [&] {
     return skinning_operator().redispatch(keys & c10::after_autograd_keyset, v, a, w, joints);
   });
@@ -143,14 +153,16 @@ static Tensor transforms_autograd(c10::DispatchKeySet keys, const Tensor& g, con
   if (any_tangent(g, v, w)) {
     Tensor t;
     if (has_tangent(g)) t = plus(t, skinning_transforms(tangent(g), primal(v), primal(w), joints, joint_count));
-    if (has_tangent(v)) t = plus(t, linear_part(skinning_transforms(primal(g), tangent(v), primal(w), joints, joint_count)));
+    if (has_tangent(v))
+      t = plus(t, linear_part(skinning_transforms(primal(g), tangent(v), primal(w), joints, joint_count)));
     if (has_tangent(w)) t = plus(t, skinning_transforms(primal(g), primal(v), tangent(w), joints, joint_count));
     out._set_fw_grad(t, 0, false);
   }
   return out;
 }
 
-static Tensor weights_autograd(c10::DispatchKeySet keys, const Tensor& g, const Tensor& v, const Tensor& a, const OptionalTensor& joints) {
+static Tensor weights_autograd(c10::DispatchKeySet keys, const Tensor& g, const Tensor& v, const Tensor& a,
+                               const OptionalTensor& joints) {
   Tensor out = with_node<WeightsFormula>(g, v, a, joints, [&] {
     return weights_operator().redispatch(keys & c10::after_autograd_keyset, g, v, a, joints);
   });
@@ -168,8 +180,11 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   library.def("skinning(Tensor vertices, Tensor transforms, Tensor weights, Tensor? joints=None) -> Tensor", tags);
   library.def(
-      "skinning_transforms(Tensor vectors, Tensor vertices, Tensor weights, Tensor? joints, SymInt joint_count) -> Tensor", tags);
-  library.def("skinning_weights(Tensor vectors, Tensor vertices, Tensor transforms, Tensor? joints=None) -> Tensor", tags);
+      "skinning_transforms(Tensor vectors, Tensor vertices, Tensor weights, Tensor? joints, SymInt joint_count) -> "
+      "Tensor",
+      tags);
+  library.def("skinning_weights(Tensor vectors, Tensor vertices, Tensor transforms, Tensor? joints=None) -> Tensor",
+              tags);
   for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
     library.impl("skinning", key, skinning_kernel);
     library.impl("skinning_transforms", key, transforms_kernel);

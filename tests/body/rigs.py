@@ -38,14 +38,24 @@ class Rig:
     def prepared(self) -> list[Tensor]:
         """What `smplx::prepare` derives from it."""
         return torch.ops.smplx.prepare(
-            self.v_template, self.shapedirs, self.J_regressor, self.parents, self.lbs_weights, self.J_template, self.J_shapedirs
+            self.v_template,
+            self.shapedirs,
+            self.J_regressor,
+            self.parents,
+            self.lbs_weights,
+            self.J_template,
+            self.J_shapedirs,
         )
 
     def inputs(self, batch: int, seed: int = 3, matrices: bool = False) -> dict[str, Tensor]:
         """Random inputs for a batch of bodies."""
         g = torch.Generator().manual_seed(seed)
         _, joints, shapes = self.sizes
-        pose = torch.randn(batch, joints, 3, 3, generator=g, dtype=torch.double) if matrices else 0.6 * torch.randn(batch, 3 * joints, generator=g, dtype=torch.double)
+        pose = (
+            torch.randn(batch, joints, 3, 3, generator=g, dtype=torch.double)
+            if matrices
+            else 0.6 * torch.randn(batch, 3 * joints, generator=g, dtype=torch.double)
+        )
         like = self.v_template
         return {
             "shape_coefficients": torch.randn(batch, shapes, generator=g, dtype=torch.double).to(like),
@@ -54,7 +64,16 @@ class Rig:
         }
 
 
-def rig(vertices: int, joints: int, shapes: int, influences: int, *, posed: bool = True, regressed: bool = True, seed: int = 1) -> Rig:
+def rig(
+    vertices: int,
+    joints: int,
+    shapes: int,
+    influences: int,
+    *,
+    posed: bool = True,
+    regressed: bool = True,
+    seed: int = 1,
+) -> Rig:
     """A tree in which every joint hangs on a random earlier one."""
     g = torch.Generator().manual_seed(seed)
 
@@ -63,7 +82,9 @@ def rig(vertices: int, joints: int, shapes: int, influences: int, *, posed: bool
 
     parents = torch.tensor([-1] + [int(torch.randint(max(0, j - 4), j, (1,), generator=g)) for j in range(1, joints)])
     chosen = torch.stack([torch.randperm(joints, generator=g)[: min(influences, joints)] for _ in range(vertices)])
-    weights = torch.zeros(vertices, joints, dtype=torch.double).scatter(1, chosen, torch.rand(chosen.shape, generator=g, dtype=torch.double) + 0.1)
+    weights = torch.zeros(vertices, joints, dtype=torch.double).scatter(
+        1, chosen, torch.rand(chosen.shape, generator=g, dtype=torch.double) + 0.1
+    )
     regressor = torch.rand(joints, vertices, generator=g, dtype=torch.double).softmax(1)
     return Rig(
         v_template=random(vertices, 3),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import threading
 
+import avatorch
 import pytest
-import torch
 import torch._dynamo.utils
 from torch.autograd import gradcheck, gradgradcheck
 from transforms import TRANSFORMS, assert_equal
 
-import avatorch  # noqa: F401
+import torch
 
 rodrigues = torch.ops.smplx.rodrigues
 rodrigues_backward = torch.ops.smplx.rodrigues_backward
@@ -101,11 +101,18 @@ def test_gradcheck_to_second_order(angle: float, device: str) -> None:
 
 @pytest.mark.parametrize("order", range(7))
 def test_stumpff_gradcheck(order: int, device: str) -> None:
-    x = torch.tensor([0.0, 1e-3, 0.5, 0.99, 1.01, 5.0, 9.99, 10.01, 40.0], dtype=torch.double, device=device, requires_grad=True)
+    x = torch.tensor(
+        [0.0, 1e-3, 0.5, 0.99, 1.01, 5.0, 9.99, 10.01, 40.0], dtype=torch.double, device=device, requires_grad=True
+    )
     function = torch.ops.smplx.stumpff
     assert gradcheck(lambda x: function(x, order), x, check_forward_ad=True, check_batched_grad=True)
     assert gradgradcheck(lambda x: function(x, order), x)
-    closed = {0: lambda t: t.cos(), 1: lambda t: t.sin() / t, 2: lambda t: (1 - t.cos()) / t**2, 3: lambda t: (t - t.sin()) / t**3}
+    closed = {
+        0: lambda t: t.cos(),
+        1: lambda t: t.sin() / t,
+        2: lambda t: (1 - t.cos()) / t**2,
+        3: lambda t: (t - t.sin()) / t**3,
+    }
     if order in closed:
         expected = closed[order](x.detach()[2:].sqrt())
         torch.testing.assert_close(function(x, order)[2:], expected, rtol=1e-13, atol=1e-15)
@@ -136,7 +143,11 @@ def test_any_leading_dimensions(shape: tuple[int, ...], dtype: torch.dtype, devi
 
 def test_transposed_expanded_and_sliced_inputs(device: str) -> None:
     base = torch.randn(3, 8, 2, dtype=torch.double, device=device)
-    for r in (base.permute(2, 1, 0), base.permute(2, 1, 0)[:, ::2], torch.randn(1, 3, dtype=torch.double, device=device).expand(5, 3)):
+    for r in (
+        base.permute(2, 1, 0),
+        base.permute(2, 1, 0)[:, ::2],
+        torch.randn(1, 3, dtype=torch.double, device=device).expand(5, 3),
+    ):
         torch.testing.assert_close(rodrigues(r), rodrigues(r.contiguous()))
         g = torch.randn(3, *r.shape, dtype=torch.double, device=device).movedim(0, -1)
         torch.testing.assert_close(rodrigues_backward(g, r), rodrigues_backward(g.contiguous(), r.contiguous()))
@@ -148,7 +159,12 @@ def test_wrong_arguments_are_sentences(device: str) -> None:
         rodrigues(torch.randn(2, 4, device=device))
     with pytest.raises(ValueError, match=r"rotvec has shape \[\]"):
         rodrigues(torch.tensor(1.0, device=device))
-    for dtype, name in [(torch.half, "float16"), (torch.bfloat16, "bfloat16"), (torch.int32, "int32"), (torch.bool, "bool")]:
+    for dtype, name in [
+        (torch.half, "float16"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.int32, "int32"),
+        (torch.bool, "bool"),
+    ]:
         with pytest.raises(TypeError, match=f"rotvec is {name}, expected float32 or float64"):
             rodrigues(r.to(dtype))
     with pytest.raises(ValueError, match=r"grad has shape \[2, 3\], expected \[2, 3, 3\]"):
@@ -195,7 +211,9 @@ def test_compile_fullgraph_without_recompiling(device: str) -> None:
 @pytest.mark.parametrize("transform", ["grad", "jvp", "hessian", "vmap of grad"])
 def test_compile_of_transforms(transform: str, device: str) -> None:
     r, t, rs = (torch.randn(*s, dtype=torch.double, device=device) for s in ((2, 3), (2, 3), (3, 2, 3)))
-    run = torch.compile(lambda r, t, rs: TRANSFORMS[transform](rodrigues, r, t, rs), fullgraph=True, backend="aot_eager")
+    run = torch.compile(
+        lambda r, t, rs: TRANSFORMS[transform](rodrigues, r, t, rs), fullgraph=True, backend="aot_eager"
+    )
     assert_equal(run(r, t, rs), TRANSFORMS[transform](rodrigues, r, t, rs))
 
 

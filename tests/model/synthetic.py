@@ -41,9 +41,7 @@ SMPLH_TREE = _with_hands(BODY)
 SMPLX_TREE = _with_hands([*BODY, 15, 15, 15])
 
 
-def smpl(
-    vertices: int = 6890, faces: int = 13776, columns: int = 10, seed: int = 0, dtype=np.float64
-) -> Arrays:
+def smpl(vertices: int = 6890, faces: int = 13776, columns: int = 10, seed: int = 0, dtype=np.float64) -> Arrays:
     """SMPL: 24 joints."""
     return body(SMPL_TREE, vertices, faces, columns, seed, dtype)
 
@@ -61,9 +59,7 @@ def smplh(
     return arrays | (_hands(("l", "r"), seed, dtype) if hands else {})
 
 
-def smplx(
-    vertices: int = 10475, faces: int = 20908, columns: int = 400, seed: int = 0, dtype=np.float64
-) -> Arrays:
+def smplx(vertices: int = 10475, faces: int = 20908, columns: int = 400, seed: int = 0, dtype=np.float64) -> Arrays:
     """SMPL-X: 55 joints; version 1.1 has 400 shape columns, version 1.0 has 20."""
     arrays = body(SMPLX_TREE, vertices, faces, columns, seed, dtype)
     random = np.random.default_rng(seed + 1)
@@ -82,16 +78,12 @@ def smplx(
     return arrays
 
 
-def mano(
-    vertices: int = 778, faces: int = 1538, columns: int = 10, seed: int = 0, dtype=np.float64
-) -> Arrays:
+def mano(vertices: int = 778, faces: int = 1538, columns: int = 10, seed: int = 0, dtype=np.float64) -> Arrays:
     """MANO: 16 joints, one hand."""
     return body(MANO_TREE, vertices, faces, columns, seed, dtype) | _hands(("",), seed, dtype)
 
 
-def flame(
-    vertices: int = 5023, faces: int = 9976, columns: int = 400, seed: int = 0, dtype=np.float64
-) -> Arrays:
+def flame(vertices: int = 5023, faces: int = 9976, columns: int = 400, seed: int = 0, dtype=np.float64) -> Arrays:
     """FLAME: 5 joints. Its landmarks are in side files: see `flame_landmarks`."""
     return body(FLAME_TREE, vertices, faces, columns, seed, dtype)
 
@@ -217,9 +209,7 @@ def chumpy_modules() -> tuple[types.ModuleType, types.ModuleType, types.ModuleTy
             self._dirty_vars = {"a", "idxs"}
             self._itr = None
 
-    package, ch, reordering = (
-        types.ModuleType(name) for name in ("chumpy", "chumpy.ch", "chumpy.reordering")
-    )
+    package, ch, reordering = (types.ModuleType(name) for name in ("chumpy", "chumpy.ch", "chumpy.reordering"))
     for module, cls in ((ch, Ch), (reordering, Select)):
         cls.__module__ = module.__name__
         cls.__qualname__ = cls.__name__

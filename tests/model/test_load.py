@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
-import torch
-from model import synthetic
+from avatorch import _native
 from model.synthetic import Arrays
 
-from avatorch import _native
+import torch
+from model import synthetic
 
 SMALL = {"vertices": 40, "faces": 30}
 MODELS: dict[str, Callable[..., Arrays]] = {
@@ -40,9 +40,7 @@ UNUSED = ("hands_coeffs", "joint2num", "part2num")
 def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a model file, as numpy sees them."""
     content = _native.load_model(path)
-    return {
-        name: np.from_dlpack(array) for name, array in content.items() if isinstance(array, _native.Array)
-    }
+    return {name: np.from_dlpack(array) for name, array in content.items() if isinstance(array, _native.Array)}
 
 
 def expected(arrays: Arrays) -> Arrays:
@@ -129,9 +127,7 @@ def chumpy(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable, Callable]:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_like_the_official_ones(
-    protocol: int, chumpy: tuple[Callable, Callable], tmp_path: Path
-) -> None:
+def test_pickles_like_the_official_ones(protocol: int, chumpy: tuple[Callable, Callable], tmp_path: Path) -> None:
     ch, select = chumpy
     arrays = synthetic.smpl(**SMALL)
     # The ten shape directions are picked from a larger space, as in MANO.
@@ -239,9 +235,7 @@ def test_errors_have_the_usual_types(tmp_path: Path) -> None:
         _native.load_model(tmp_path)
     arrays = synthetic.smpl(**SMALL)
     arrays["weights"] = arrays["weights"][:, :23]
-    with pytest.raises(
-        ValueError, match=r"body.npz: key 'weights' has shape \[40, 23\], expected \[40, 24\]"
-    ):
+    with pytest.raises(ValueError, match=r"body.npz: key 'weights' has shape \[40, 23\], expected \[40, 24\]"):
         _native.load_model(synthetic.save_npz(tmp_path / "body.npz", arrays))
     with pytest.raises(ValueError, match='gender is "any", expected one of neutral, female, male'):
         _native.load_model(tmp_path, gender="any")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -136,9 +137,7 @@ def visible_pixels(vertices: np.ndarray, part: slice) -> int:
     colours[part] = 1
     eyes = vertices[EYES].mean(0)
     camera = look_at(eyes + [0, 0, 1], eyes - [0, 0.03, 0], view_height=0.2)
-    picture = render(
-        vertices, TENSORS["faces"].astype(int), colours, camera, (200, 200), background=(0, 0, 0)
-    )
+    picture = render(vertices, TENSORS["faces"].astype(int), colours, camera, (200, 200), background=(0, 0, 0))
     return int((picture > 30).any(-1).sum())
 
 

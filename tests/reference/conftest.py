@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import torch
 
 SMPLX_PARENTS = [
@@ -19,9 +20,7 @@ def on_grid(array: np.ndarray, step: float) -> np.ndarray:
     return np.round(array / step) * step
 
 
-def random_model(
-    num_vertices: int, parents: list[int], num_coefficients: int, seed: int
-) -> dict[str, np.ndarray]:
+def random_model(num_vertices: int, parents: list[int], num_coefficients: int, seed: int) -> dict[str, np.ndarray]:
     """Arrays as in an SMPL-X file; J_regressor and weights have four exact quarters in each row."""
     random = np.random.RandomState(seed)
     num_joints = len(parents)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from avatorch.reference import Body, forward, rodrigues
 from torch.autograd import gradcheck, gradgradcheck
+
+import torch
 
 
 def randn(*shape: int, seed: int) -> torch.Tensor:
@@ -117,9 +118,7 @@ def test_offsets_and_a_template_for_each_body(smplx_model):
     templates = smplx_model["v_template"] + vertex_offsets  # the joints follow a template
     own = forward(coefficients, pose, transl, **smplx_model | {"v_template": templates})
     moved = torch.einsum("jv,bvx->bjx", smplx_model["J_regressor"], vertex_offsets)
-    same = forward(
-        coefficients, pose, transl, **smplx_model, vertex_offsets=vertex_offsets, joint_offsets=moved
-    )
+    same = forward(coefficients, pose, transl, **smplx_model, vertex_offsets=vertex_offsets, joint_offsets=moved)
     assert_same(own, same, atol=1e-12)
 
 
@@ -140,9 +139,7 @@ def test_first_derivatives_reach_every_tensor(small_model):
         )
 
     inputs = [*arguments(small_model, 2), randn(2, 3, 3, seed=5), randn(2, 4, 3, seed=6)]
-    tensors = [
-        tensor.clone().requires_grad_() for tensor in (*inputs, *(small_model[name] for name in names))
-    ]
+    tensors = [tensor.clone().requires_grad_() for tensor in (*inputs, *(small_model[name] for name in names))]
     assert gradcheck(lambda *tensors: tuple(run(*tensors)), tensors)
 
 
@@ -163,9 +160,7 @@ def test_second_derivatives_through_rotation_matrices(small_model):
 def test_float32_follows_float64(smplx_model):
     inputs = arguments(smplx_model, 2)
     exact = forward(*inputs, **smplx_model)
-    narrow = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in smplx_model.items()
-    }
+    narrow = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in smplx_model.items()}
     body = forward(*(tensor.float() for tensor in inputs), **narrow)
     assert all(tensor.dtype == torch.float32 for tensor in body)
     assert (body.vertices - exact.vertices).abs().max() < 2e-5 * exact.vertices.abs().max()

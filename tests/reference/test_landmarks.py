@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from avatorch.reference import contour_row, landmarks, rodrigues
+
+import torch
 
 
 @pytest.mark.parametrize("batched", [False, True])

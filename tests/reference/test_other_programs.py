@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from avatorch.reference import forward
+
+import torch
 
 B, NUM_BETAS, NUM_EXPRESSIONS = 5, 300, 10
 
@@ -60,9 +61,7 @@ def test_smplfitter_in_float32(smplx_folder, smplx_model, inputs):
 
     theirs = BodyModel("smplx", "neutral", model_root=str(smplx_folder))
     coefficients = torch.cat([inputs["betas"], torch.zeros(B, 100, dtype=torch.float64)], dim=1)
-    expected = theirs(
-        pose_rotvecs=inputs["pose"].flatten(1), shape_betas=inputs["betas"], trans=inputs["transl"]
-    )
+    expected = theirs(pose_rotvecs=inputs["pose"].flatten(1), shape_betas=inputs["betas"], trans=inputs["transl"])
     ours = forward(coefficients, inputs["pose"], inputs["transl"], **smplx_model)
     rounding = 1e-6 * ours.vertices.abs().max()  # a few times float32's
     assert (ours.vertices - expected["vertices"]).abs().max() < 10 * rounding

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from avatorch.reference import rotation_conversions as convert
 from torch.autograd import gradcheck
+
+import torch
 
 ANGLES = [0.0, 1e-9, 1e-4, 0.1, 1.0, 2.0, 3.0, math.pi - 1e-3]
 
@@ -23,9 +24,7 @@ def test_there_and_back(angle):
     r = axis_angles(angle)
     R = convert.axis_angle_to_matrix(r)
     torch.testing.assert_close(convert.matrix_to_axis_angle(R), r, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        convert.quaternion_to_matrix(convert.matrix_to_quaternion(R)), R, rtol=0, atol=1e-14
-    )
+    torch.testing.assert_close(convert.quaternion_to_matrix(convert.matrix_to_quaternion(R)), R, rtol=0, atol=1e-14)
     torch.testing.assert_close(
         convert.quaternion_to_matrix(-2.5 * convert.matrix_to_quaternion(R)), R, rtol=0, atol=1e-14
     )
@@ -68,6 +67,4 @@ def test_derivatives_match_finite_differences(angle):
     assert gradcheck(convert.quaternion_to_axis_angle, quaternion.requires_grad_())
     assert gradcheck(convert.quaternion_to_matrix, quaternion)
     assert gradcheck(convert.six_d_to_matrix, six.requires_grad_())
-    assert gradcheck(
-        lambda r: convert.matrix_to_axis_angle(convert.axis_angle_to_matrix(r)), r.requires_grad_()
-    )
+    assert gradcheck(lambda r: convert.matrix_to_axis_angle(convert.axis_angle_to_matrix(r)), r.requires_grad_())

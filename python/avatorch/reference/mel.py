@@ -1,0 +1,251 @@
+"""Log-mel spectrograms in float64, written from the definitions of each convention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+WHISPER = dict(
+    sample_rate=16000,
+    n_fft=400,
+    win_length=400,
+    hop_length=160,
+    window="hann",
+    framing="center_reflect",
+    drop_last=True,
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=80,
+    log="decimal",
+    guard=("at_least", 1e-10),
+    range_below=8.0,
+    scale=0.25,
+    offset=1.0,
+)
+LIBROSA = dict(
+    sample_rate=22050,
+    n_fft=2048,
+    win_length=2048,
+    hop_length=512,
+    window="hann",
+    framing="center_zero",
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=128,
+)
+TORCHAUDIO = dict(
+    sample_rate=16000,
+    n_fft=400,
+    win_length=400,
+    hop_length=200,
+    window="hann",
+    framing="center_reflect",
+    mel_scale="htk",
+    n_mels=128,
+)
+KALDI = dict(
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    window="povey",
+    framing="inside",
+    remove_dc=True,
+    preemphasis=("frame", 0.97),
+    mel_scale="kaldi",
+    n_mels=23,
+    f_min=20.0,
+    log="natural",
+    guard=("at_least", 2.0**-23),
+    frame_major=True,
+)
+NEMO = dict(
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    window="hann_symmetric",
+    framing="center_zero",
+    drop_last=True,
+    preemphasis=("clip", 0.97),
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=80,
+    log="natural",
+    guard=("plus", 2.0**-24),
+    normalize_bands=True,
+)
+BIGVGAN = dict(
+    sample_rate=24000,
+    n_fft=1024,
+    win_length=1024,
+    hop_length=256,
+    window="hann",
+    framing="same",
+    magnitude_epsilon=1e-9,
+    mel_scale="slaney",
+    mel_norm="slaney",
+    n_mels=100,
+    log="natural",
+    guard=("at_least", 1e-5),
+)
+HIFIGAN = BIGVGAN | dict(sample_rate=22050, n_mels=80, f_max=8000.0)
+VOCOS = BIGVGAN | dict(
+    framing="center_reflect", magnitude_epsilon=0.0, mel_scale="htk", mel_norm=None, guard=("at_least", 1e-7)
+)
+DIALECTS = dict(
+    whisper=WHISPER,
+    librosa=LIBROSA,
+    torchaudio=TORCHAUDIO,
+    kaldi=KALDI,
+    nemo=NEMO,
+    hifigan=HIFIGAN,
+    bigvgan=BIGVGAN,
+    vocos=VOCOS,
+)
+
+
+def log_mel(
+    samples: Tensor,  # [n]
+    *,
+    sample_rate: int,
+    n_fft: int,
+    win_length: int,
+    hop_length: int,
+    window: str,
+    framing: str,
+    mel_scale: str,
+    n_mels: int,
+    mel_norm: str | None = None,
+    drop_last: bool = False,
+    remove_dc: bool = False,
+    preemphasis: tuple[str, float] | None = None,
+    magnitude_epsilon: float | None = None,
+    f_min: float = 0.0,
+    f_max: float = 0.0,
+    log: str | None = None,
+    guard: tuple[str, float] = ("at_least", 0.0),
+    range_below: float | None = None,
+    loudest: float | None = None,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    normalize_bands: bool = False,
+    energy: str | None = None,
+    energy_floor: float = 1.0,
+    frame_major: bool = False,
+) -> Tensor:  # [n_mels, frames], or [frames, n_mels] where frame_major
+    x = samples.double()
+    if preemphasis and preemphasis[0] == "clip":
+        x = torch.cat([x[:1], x[1:] - preemphasis[1] * x[:-1]])
+    frames = cut(x, framing, n_fft, win_length, hop_length)  # [frames, frame sample]
+    if drop_last:
+        frames = frames[:-1]
+    if remove_dc:
+        frames = frames - frames.mean(1, keepdim=True)
+    raw_energy = frames.square().sum(1)
+    if preemphasis and preemphasis[0] == "frame":
+        frames = frames - preemphasis[1] * torch.cat([frames[:, :1], frames[:, :-1]], 1)
+    frames = frames * padded_window(window, win_length, frames.shape[1])
+    spectrum = torch.fft.rfft(frames, n_fft)
+    power = spectrum.real.square() + spectrum.imag.square()  # [frames, bins]
+    if magnitude_epsilon is not None:
+        power = (power + magnitude_epsilon).sqrt()
+    bank = filters(mel_scale, mel_norm, n_mels, n_fft, sample_rate, f_min, f_max)  # [n_mels, bins]
+    mel: Tensor = power @ bank.T  # [frames, n_mels]
+    if log:
+        mel = mel.clamp(min=guard[1]) if guard[0] == "at_least" else mel + guard[1]
+        mel = mel.log10() if log == "decimal" else mel.log()
+    if range_below is not None:
+        mel = mel.clamp(min=(mel.max() if loudest is None else loudest) - range_below)
+    if energy:
+        value = raw_energy if energy == "raw" else frames.square().sum(1)
+        mel = torch.cat([value.clamp(min=max(energy_floor, 2.0**-23)).log()[:, None], mel], 1)
+    mel = mel * scale + offset
+    if normalize_bands:
+        deviation = mel.std(0) if len(mel) > 1 else torch.zeros(())
+        mel = (mel - mel.mean(0)) / (deviation + 1e-5)
+    return mel if frame_major else mel.transpose(0, 1)
+
+
+def cut(x: Tensor, framing: str, n_fft: int, win_length: int, hop: int) -> Tensor:
+    """Frames, [frames, frame sample]."""
+    n = len(x)
+    length = win_length if framing in ("inside", "mirrored") else n_fft
+    reach = {"center_reflect": n_fft // 2, "center_zero": n_fft // 2, "same": (n_fft - hop) // 2, "inside": 0}
+    if framing == "mirrored":
+        start = torch.arange((n + hop // 2) // hop) * hop + hop // 2 - win_length // 2
+        index = (start[:, None] + torch.arange(length)) % (2 * n)
+        return x[torch.where(index < n, index, 2 * n - 1 - index)]
+    index = torch.arange(-reach[framing], n + reach[framing])
+    outside = (index < 0) | (index >= n)
+    index = index.abs()
+    index = torch.where(index >= n, 2 * (n - 1) - index, index).clamp(0, n - 1)
+    x = x[index]
+    if framing == "center_zero":
+        x = x.masked_fill(outside, 0.0)
+    return x.unfold(0, length, hop) if len(x) >= length else x.new_zeros(0, length)
+
+
+def padded_window(name: str, win_length: int, length: int) -> Tensor:
+    """The window in the middle of `length` samples."""
+    angle = 2 * math.pi * torch.arange(win_length, dtype=torch.float64)
+    angle = angle / (win_length if name == "hann" else win_length - 1)
+    hann = 0.5 - 0.5 * angle.cos()
+    weights = {
+        "hann": hann,
+        "hann_symmetric": hann,
+        "povey": hann.clamp(min=0.0) ** 0.85,
+        "hamming": 0.54 - 0.46 * angle.cos(),
+        "blackman": 0.42 - 0.5 * angle.cos() + 0.08 * (2 * angle).cos(),
+        "rectangular": torch.ones_like(angle),
+    }[name]
+    before = (length - win_length) // 2
+    return torch.nn.functional.pad(weights, (before, length - win_length - before))
+
+
+def filters(
+    scale: str,
+    norm: str | None,
+    n_mels: int,
+    n_fft: int,
+    sample_rate: int,
+    f_min: float = 0.0,
+    f_max: float = 0.0,
+) -> Tensor:
+    """Triangles, [n_mels, bins]."""
+    f_max = f_max if f_max > 0 else sample_rate / 2 + f_max
+    ends = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale)
+    edges = ends[0] + (ends[1] - ends[0]) * torch.arange(n_mels + 2, dtype=torch.float64) / (n_mels + 1)
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
+    if scale == "kaldi":
+        bins = hz_to_mel(bins, scale)
+    else:
+        edges = mel_to_hz(edges, scale)
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    weights = torch.minimum((bins - left) / (center - left), (right - bins) / (right - center)).clamp(min=0.0)
+    if scale == "kaldi":
+        weights[:, -1] = 0.0
+    return weights * 2 / (right - left) if norm == "slaney" else weights
+
+
+LOG_STEP = math.log(6.4) / 27
+
+
+def hz_to_mel(hz: Tensor, scale: str) -> Tensor:
+    if scale == "slaney":
+        return torch.where(hz < 1000, hz * 3 / 200, 15 + (hz.clamp(min=1.0) / 1000).log() / LOG_STEP)
+    return 2595 * (1 + hz / 700).log10() if scale == "htk" else 1127 * (1 + hz / 700).log()
+
+
+def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
+    if scale == "slaney":
+        return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * LOG_STEP).exp())
+    return 700 * (torch.pow(10.0, mel / 2595) - 1)
+
+
+def normalize_waveform(samples: Tensor) -> Tensor:
+    """wav2vec 2.0's samples: zero mean, unit deviation."""
+    x = samples.double()
+    return (x - x.mean()) / (x.var(correction=0) + 1e-7).sqrt()

@@ -19,6 +19,11 @@ def assert_equal(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
+def joined(function: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """All results of a function one after another, as one vector."""
+    return lambda *inputs: torch.cat([y.flatten() for y in pytree.tree_leaves(function(*inputs))])
+
+
 def scalar(function: Function) -> Function:
     """A curved scalar of the function's output, so that no derivative is accidentally zero."""
 

@@ -1,5 +1,5 @@
-// smplx::blend_shapes, a template and the sum of its directions, and smplx::pose_correctives, the directions of the pose.
-// Joints of models without a regressor are blend_shapes too: of J_template along J_shapedirs.
+// smplx::blend_shapes, a template and the sum of its directions, and smplx::pose_correctives, the directions of the
+// pose. Joints of models without a regressor are blend_shapes too: of J_template along J_shapedirs.
 #include "composite.h"
 
 namespace avatorch {
@@ -7,7 +7,8 @@ namespace avatorch {
 // template [V, 3] or [B|1, V, 3], dirs [V, 3, C], coefficients [B|1, C] -> [B, V, 3].
 static Tensor blend_shapes(const Tensor& base, const Tensor& dirs, const Tensor& coefficients) {
   const char* op = "smplx::blend_shapes";
-  const Argument checked_base{op, "template", base}, checked_dirs{op, "dirs", dirs}, checked_coefficients{op, "coefficients", coefficients};
+  const Argument checked_base{op, "template", base}, checked_dirs{op, "dirs", dirs},
+      checked_coefficients{op, "coefficients", coefficients};
   checked_base.real();
   checked_base.rank(2, 3);
   checked_dirs.like(checked_base);
@@ -24,7 +25,8 @@ static Tensor blend_shapes(const Tensor& base, const Tensor& dirs, const Tensor&
   return base + at::matmul(coefficients, flat.t()).view_symint({coefficients.sym_size(0), vertices, 3});
 }
 
-// rot_mats [B, J, 3, 3], posedirs [9 (J - 1), 3 V] -> [B, V, 3]: v_posed - v_shaped. The root, joint 0, corrects nothing.
+// rot_mats [B, J, 3, 3], posedirs [9 (J - 1), 3 V] -> [B, V, 3]: v_posed - v_shaped. The root, joint 0, corrects
+// nothing.
 static Tensor pose_correctives(const Tensor& rot_mats, const Tensor& posedirs) {
   const char* op = "smplx::pose_correctives";
   const Argument checked_rot_mats{op, "rot_mats", rot_mats}, checked_posedirs{op, "posedirs", posedirs};
@@ -35,7 +37,8 @@ static Tensor pose_correctives(const Tensor& rot_mats, const Tensor& posedirs) {
   const auto bodies = rot_mats.sym_size(0), vertices = posedirs.sym_size(1) / 3;
   checked_posedirs.shape({-1, 3 * vertices});
   const Tensor feature = rot_mats.slice(1, 1) - at::eye(3, rot_mats.options());  // [B, J - 1, 3, 3]
-  return at::matmul(feature.reshape_symint({bodies, posedirs.sym_size(0)}), posedirs).view_symint({bodies, vertices, 3});
+  return at::matmul(feature.reshape_symint({bodies, posedirs.sym_size(0)}), posedirs)
+      .view_symint({bodies, vertices, 3});
 }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {

@@ -38,7 +38,8 @@ void Argument::real() const {
 }
 
 void Argument::int64() const {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == at::kLong, op, ": ", name, " is ", name_of(tensor.scalar_type()), ", expected int64");
+  TORCH_CHECK_TYPE(tensor.scalar_type() == at::kLong, op, ": ", name, " is ", name_of(tensor.scalar_type()),
+                   ", expected int64");
 }
 
 void Argument::on_device_of(const Argument& other) const {
@@ -49,24 +50,25 @@ void Argument::on_device_of(const Argument& other) const {
 void Argument::like(const Argument& other) const {
   on_device_of(other);
   const auto dtype = tensor.scalar_type(), expected = other.tensor.scalar_type();
-  TORCH_CHECK_TYPE(dtype == expected, op, ": ", name, " is ", name_of(dtype), ", expected ", name_of(expected), " as ", other.name);
+  TORCH_CHECK_TYPE(dtype == expected, op, ": ", name, " is ", name_of(dtype), ", expected ", name_of(expected), " as ",
+                   other.name);
 }
 
 void Argument::rank(int64_t least, int64_t most) const {
   const auto found = tensor.dim();
-  TORCH_CHECK_VALUE(least <= found && found <= most, op, ": ", name, " has shape ", text_of(tensor.sym_sizes()), ", expected ", least,
-                    least == most ? "" : " or " + std::to_string(most), " dimensions");
+  TORCH_CHECK_VALUE(least <= found && found <= most, op, ": ", name, " has shape ", text_of(tensor.sym_sizes()),
+                    ", expected ", least, least == most ? "" : " or " + std::to_string(most), " dimensions");
 }
 
 void Argument::shape(c10::SymIntArrayRef expected) const {
-  TORCH_CHECK_VALUE(are(tensor.sym_sizes(), expected), op, ": ", name, " has shape ", text_of(tensor.sym_sizes()), ", expected ",
-                    text_of(expected));
+  TORCH_CHECK_VALUE(are(tensor.sym_sizes(), expected), op, ": ", name, " has shape ", text_of(tensor.sym_sizes()),
+                    ", expected ", text_of(expected));
 }
 
 void Argument::ends_with(c10::SymIntArrayRef expected) const {
   const auto found = tensor.sym_sizes();
-  TORCH_CHECK_VALUE(found.size() >= expected.size() && are(found.slice(found.size() - expected.size()), expected), op, ": ", name,
-                    " has shape ", text_of(found), ", expected [..., ", text_of(expected).substr(1));
+  TORCH_CHECK_VALUE(found.size() >= expected.size() && are(found.slice(found.size() - expected.size()), expected), op,
+                    ": ", name, " has shape ", text_of(found), ", expected [..., ", text_of(expected).substr(1));
 }
 
 void Argument::batched(const c10::SymInt& bodies, c10::SymIntArrayRef expected) const {
@@ -75,6 +77,8 @@ void Argument::batched(const c10::SymInt& bodies, c10::SymIntArrayRef expected) 
   shape(sizes);
 }
 
-c10::SymInt common_batch(const c10::SymInt& a, const c10::SymInt& b) { return TORCH_GUARD_OR_FALSE(a.sym_eq(1)) ? b : a; }
+c10::SymInt common_batch(const c10::SymInt& a, const c10::SymInt& b) {
+  return TORCH_GUARD_OR_FALSE(a.sym_eq(1)) ? b : a;
+}
 
 }  // namespace avatorch

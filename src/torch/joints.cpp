@@ -1,5 +1,5 @@
-// smplx::joints, the joints of shaped bodies. Models without a regressor have directions instead: smplx::blend_shapes of
-// J_template along J_shapedirs.
+// smplx::joints, the joints of shaped bodies. Models without a regressor have directions instead: smplx::blend_shapes
+// of J_template along J_shapedirs.
 #include "composite.h"
 
 namespace avatorch {

@@ -19,7 +19,8 @@ static Tensor own_corners(const Tensor& vertices, const Tensor& corners) {  // c
 
 // vertices [B|1, V, 3], faces [F, 3], face_indices [L] or [B|1, L], barycentric [L, 3] or [B|1, L, 3] -> [B, L, 3].
 // The indices are torch's own: one out of range is an IndexError on the CPU and a failed assertion on a GPU.
-static Tensor landmarks(const Tensor& vertices, const Tensor& faces, const Tensor& face_indices, const Tensor& barycentric) {
+static Tensor landmarks(const Tensor& vertices, const Tensor& faces, const Tensor& face_indices,
+                        const Tensor& barycentric) {
   const char* op = "smplx::landmarks";
   const Argument checked_vertices{op, "vertices", vertices}, checked_faces{op, "faces", faces},
       checked_indices{op, "face_indices", face_indices}, checked_barycentric{op, "barycentric", barycentric};
@@ -46,15 +47,18 @@ static Tensor landmarks(const Tensor& vertices, const Tensor& faces, const Tenso
     checked_barycentric.shape({count, 3});
   }
   const Tensor corners = faces.index_select(0, face_indices.flatten());
-  const Tensor points = own_faces ? own_corners(vertices, corners.view_symint({face_indices.sym_size(0), count, 3}).expand_symint({bodies, count, 3}))
-                                  : shared_corners(vertices, corners);
+  const Tensor points =
+      own_faces
+          ? own_corners(vertices,
+                        corners.view_symint({face_indices.sym_size(0), count, 3}).expand_symint({bodies, count, 3}))
+          : shared_corners(vertices, corners);
   return (points * barycentric.unsqueeze(-1)).sum(-2);
 }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   using Landmarks = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&);
-  composite<Landmarks, landmarks>(library,
-                                  "landmarks(Tensor vertices, Tensor faces, Tensor face_indices, Tensor barycentric) -> Tensor");
+  composite<Landmarks, landmarks>(
+      library, "landmarks(Tensor vertices, Tensor faces, Tensor face_indices, Tensor barycentric) -> Tensor");
 }
 
 }  // namespace avatorch

@@ -93,8 +93,8 @@ class OperatorNode final : public torch::autograd::Node {
     const auto inputs = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
         torch::dynamo::autograd::get_input_metadata(next_edges()));
     const auto& compiler = getPyCompilerInterface();
-    // Dynamo keeps a function under its name for the life of the process, so each is bound once, under the lock that the
-    // compiler holds. Two calls of an operator may save different numbers of tensors.
+    // Dynamo keeps a function under its name for the life of the process, so each is bound once, under the lock that
+    // the compiler holds. Two calls of an operator may save different numbers of tensors.
     static std::map<size_t, std::string> bound;
     std::string& function = bound[schema.size()];
     if (function.empty()) {

@@ -1,18 +1,21 @@
 // Rotation matrices, axis-angle vectors, quaternions (w, x, y, z) and 6D columns into one another, with any leading
 // dimensions. Vectors become matrices in smplx::rodrigues.
 //
-// Quaternions of any length but zero are normalised. Vectors from matrices and quaternions are the shortest: their angle
-// lies in [0, pi] and they depend smoothly on the rotation as long as it is below pi. At exactly pi, where the vector and
-// its negative are the same rotation, a matrix gives the vector whose component of largest magnitude is positive.
-// Degenerate input (a zero quaternion, 6D columns that are parallel or zero) gives NaN.
+// Quaternions of any length but zero are normalised. Vectors from matrices and quaternions are the shortest: their
+// angle lies in [0, pi] and they depend smoothly on the rotation as long as it is below pi. At exactly pi, where the
+// vector and its negative are the same rotation, a matrix gives the vector whose component of largest magnitude is
+// positive. Degenerate input (a zero quaternion, 6D columns that are parallel or zero) gives NaN.
 #include "composite.h"
 #include "rotation.h"
 
 namespace avatorch {
 
-// The results do not depend on the length of these vectors, so their derivatives do not depend on the factor either:
-// taking it for a constant is exact, and squares neither overflow nor vanish.
-static Tensor scaled(const Tensor& vectors) { return vectors / vectors.abs().amax(-1, true).detach(); }
+// Scaled exactly, by a power of two, so that squares neither overflow nor vanish. The results do not depend on the length
+// of these vectors, so neither do their derivatives of any order: taking the factor for a constant is exact too.
+static Tensor scaled(const Tensor& vectors) {
+  const Tensor largest = vectors.detach().abs().amax(-1, true);
+  return vectors / largest.log2().floor().exp2();
+}
 
 static Tensor squared(const Tensor& vectors) { return vectors.square().sum(-1, true); }
 static Tensor unit(const Tensor& vectors) { return vectors / squared(vectors).sqrt(); }
@@ -20,19 +23,19 @@ static Tensor with_positive_w(const Tensor& q) { return at::where(q.narrow(-1, 0
 
 // A multiple of the quaternion: the row of 4 q q^T, which is linear in R, that is farthest from zero.
 static Tensor quaternion_of(const Tensor& matrix) {
-  const Tensor skew = skew_part(matrix);                                            // [..., 3]
-  const Tensor trace = matrix.diagonal(0, -2, -1).sum(-1, true);                    // [..., 1]
+  const Tensor skew = skew_part(matrix);                          // [..., 3]
+  const Tensor trace = matrix.diagonal(0, -2, -1).sum(-1, true);  // [..., 1]
   const Tensor identity = at::eye(3, matrix.options());
   const Tensor block = matrix + matrix.mT() + (1 - trace).unsqueeze(-1) * identity;  // [..., 3, 3]
-  const Tensor top = at::cat({1 + trace, skew}, -1).unsqueeze(-2);                  // [..., 1, 4]
+  const Tensor top = at::cat({1 + trace, skew}, -1).unsqueeze(-2);                   // [..., 1, 4]
   const Tensor rows = at::cat({top, at::cat({skew.unsqueeze(-1), block}, -1)}, -2);  // [..., 4, 4]
-  const Tensor farthest = rows.diagonal(0, -2, -1).argmax(-1, true).unsqueeze(-1);  // [..., 1, 1]
+  const Tensor farthest = rows.diagonal(0, -2, -1).argmax(-1, true).unsqueeze(-1);   // [..., 1, 1]
   return with_positive_w(rows.gather(-2, farthest.expand_symint(top.sym_sizes())).squeeze(-2));
 }
 
 // The axis-angle vector of a multiple of a quaternion with w >= 0, without branches: |v| / m is the tangent of the half
-// angle when m = w, and m + sqrt(m^2 + |v|^2) halves the angle of a tangent. Four halvings take any angle to at most pi/32,
-// where the series of the arc tangent is short; so it is smooth at zero, to every order.
+// angle when m = w, and m + sqrt(m^2 + |v|^2) halves the angle of a tangent. Four halvings take any angle to at most
+// pi/32, where the series of the arc tangent is short; so it is smooth at zero, to every order.
 static Tensor vector_of(const Tensor& q) {
   constexpr int halvings = 4, terms = 8;
   const Tensor v = q.narrow(-1, 1, 3), x = squared(v);

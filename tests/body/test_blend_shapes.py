@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from contract import OperatorTests
-from torch import Tensor
-
 from avatorch import reference
+from contract import OperatorTests
+
+import torch
+from torch import Tensor
 
 smplx = torch.ops.smplx
 

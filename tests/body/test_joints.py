@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from contract import OperatorTests
-from torch import Tensor
-
 from avatorch import reference
+from contract import OperatorTests
+
+import torch
+from torch import Tensor
 
 smplx = torch.ops.smplx
 
@@ -32,12 +32,16 @@ class TestJoints(OperatorTests):
 @pytest.mark.parametrize("batch", [0, 1, 7])
 def test_sizes(vertices: int, joints: int, batch: int, device: str) -> None:
     v_shaped, J_regressor = random(batch, vertices, 3).to(device), random(joints, vertices).to(device)
-    torch.testing.assert_close(smplx.joints(v_shaped, J_regressor), reference.joints_from_vertices(v_shaped, J_regressor))
+    torch.testing.assert_close(
+        smplx.joints(v_shaped, J_regressor), reference.joints_from_vertices(v_shaped, J_regressor)
+    )
 
 
 def test_folded_directions_are_blend_shapes(device: str) -> None:
     """Regressing the shaped body and blending the regressed template and directions is the same."""
-    template, dirs, coefficients, J_regressor = (x.to(device) for x in (random(9, 3), random(9, 3, 4), random(5, 4), random(3, 9)))
+    template, dirs, coefficients, J_regressor = (
+        x.to(device) for x in (random(9, 3), random(9, 3, 4), random(5, 4), random(3, 9))
+    )
     J_template, J_shapedirs = J_regressor @ template, torch.einsum("jv,vxc->jxc", J_regressor, dirs)
     found = smplx.blend_shapes(J_template, J_shapedirs, coefficients)
     torch.testing.assert_close(found, reference.joints_from_directions(coefficients, J_template, J_shapedirs))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from contract import OperatorTests
-from torch import Tensor
-
 from avatorch import reference
+from contract import OperatorTests
+
+import torch
+from torch import Tensor
 
 smplx = torch.ops.smplx
 double = torch.double
@@ -44,7 +44,9 @@ class TestLandmarksOfEachBody(TestLandmarks):
 @pytest.mark.parametrize("faces", [(), (1,), (3,)])
 @pytest.mark.parametrize("shares", [(), (1,), (3,)])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_a_batch_of_one_broadcasts(vertices: int, faces: tuple[int, ...], shares: tuple[int, ...], count: int, device: str) -> None:
+def test_a_batch_of_one_broadcasts(
+    vertices: int, faces: tuple[int, ...], shares: tuple[int, ...], count: int, device: str
+) -> None:
     batch = max((vertices, *faces, *shares))
     points = torch.randn(vertices, 8, 3, dtype=double, device=device, requires_grad=True)
     weights = torch.rand(*shares, count, 3, dtype=double, device=device, requires_grad=True)
@@ -59,7 +61,10 @@ def test_a_batch_of_one_broadcasts(vertices: int, faces: tuple[int, ...], shares
 def test_a_vertex_used_often_gathers_every_gradient(device: str) -> None:
     vertices = torch.randn(2, 3, 3, dtype=double, device=device, requires_grad=True)
     faces = torch.tensor([[0, 0, 1]], device=device)
-    chosen, shares = torch.zeros(1000, dtype=torch.long, device=device), torch.full((1000, 3), 0.25, dtype=double, device=device)
+    chosen, shares = (
+        torch.zeros(1000, dtype=torch.long, device=device),
+        torch.full((1000, 3), 0.25, dtype=double, device=device),
+    )
     (g,) = torch.autograd.grad(smplx.landmarks(vertices, faces, chosen, shares).sum(), vertices)
     expected = torch.tensor([500.0, 250.0, 0.0], dtype=double, device=device)
     torch.testing.assert_close(g, expected[None, :, None].expand(2, 3, 3))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from contract import NodeTests
-from torch import Tensor
+from avatorch import reference
+from contract import NodeTests, of_some
 from transforms import assert_equal, joined
 
-from avatorch import reference
+import torch
+from torch import Tensor
 
 smplx = torch.ops.smplx
 double = torch.double
@@ -36,7 +36,9 @@ def skinning(vertices: Tensor, transforms: Tensor, weights: Tensor, joints: Tens
     return reference.skinning(vertices, transforms, dense(weights, joints, transforms.shape[1]))
 
 
-def skinning_transforms(vectors: Tensor, vertices: Tensor, weights: Tensor, joints: Tensor | None, joint_count: int) -> Tensor:
+def skinning_transforms(
+    vectors: Tensor, vertices: Tensor, weights: Tensor, joints: Tensor | None, joint_count: int
+) -> Tensor:
     upper = torch.einsum("vj,bvx,bvy->bjxy", dense(weights, joints, joint_count), vectors, homogeneous(vertices))
     return torch.nn.functional.pad(upper, (0, 0, 0, 1))
 
@@ -106,7 +108,11 @@ class TestSparseSkinningWeights(TestSkinningWeights):
 
 def chosen(vertices: int, joint_count: int, influences: int) -> Tensor:
     """Different joints for each vertex, some of them padding."""
-    joints = torch.stack([torch.randperm(joint_count)[:influences] for _ in range(vertices)]) if vertices else torch.zeros(0, influences)
+    joints = (
+        torch.stack([torch.randperm(joint_count)[:influences] for _ in range(vertices)])
+        if vertices
+        else torch.zeros(0, influences)
+    )
     return joints.masked_fill(torch.rand(joints.shape) < 0.2, -1).int()
 
 
@@ -167,12 +173,9 @@ def test_a_batch_of_one_broadcasts(single: int, sparse: bool, device: str) -> No
         assert_equal(*first)
         second = [torch.autograd.grad(joined(lambda x=x: x)().sin().sum(), leaves) for x in first]  # type: ignore[misc]
         assert_equal(*second)
-        tangents = [torch.randn_like(x) for x in leaves]
-
-        def only(f, given=given, leaves=leaves):  # type: ignore[no-untyped-def]
-            return lambda *x: f(*(next((new for old, new in zip(leaves, x, strict=True) if old is y), y) for y in given))
-
-        jvps = [torch.func.jvp(only(f), tuple(x.detach() for x in leaves), tuple(tangents)) for f in (operator, function)]
+        positions = [at for at, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+        primals, tangents = (tuple(f(x) for x in leaves) for f in (Tensor.detach, torch.randn_like))
+        jvps = [torch.func.jvp(of_some(f, given, positions), primals, tangents) for f in (operator, function)]
         assert_equal(*jvps)
 
 
@@ -182,7 +185,12 @@ def test_vmap_keeps_a_shared_batch_of_one(single: int, device: str) -> None:
     inputs[single] = inputs[single][0, :1]
     in_dims = tuple(None if at == single or at > 1 else 0 for at in range(4))
     found = torch.func.vmap(smplx.skinning, in_dims=in_dims)(*inputs)
-    assert_equal(found, torch.stack([skinning(*(x if dim is None else x[i] for x, dim in zip(inputs, in_dims, strict=True))) for i in range(3)]))
+    assert_equal(
+        found,
+        torch.stack(
+            [skinning(*(x if dim is None else x[i] for x, dim in zip(inputs, in_dims, strict=True))) for i in range(3)]
+        ),
+    )
 
 
 @pytest.mark.parametrize("mapped", [2, 3])
@@ -221,15 +229,45 @@ def test_wrong_arguments_are_sentences(device: str) -> None:
     v, A, w, joints = zeros(2, 3, 3), zeros(2, 4, 4, 4), zeros(3, 2), JOINTS.to(device)
     for operator, name, given, sentence in (
         (smplx.skinning, "skinning", (v, A, w), r"weights has shape \[3, 2\], expected \[\*, 4\]"),
-        (smplx.skinning, "skinning", (v, A[:, :, :3], w, joints), r"transforms has shape \[2, 4, 3, 4\], expected \[2, \*, 4, 4\]"),
-        (smplx.skinning, "skinning", (v, zeros(3, 4, 4, 4), w, joints), r"transforms has shape \[3, 4, 4, 4\], expected \[2, \*, 4, 4\]"),
+        (
+            smplx.skinning,
+            "skinning",
+            (v, A[:, :, :3], w, joints),
+            r"transforms has shape \[2, 4, 3, 4\], expected \[2, \*, 4, 4\]",
+        ),
+        (
+            smplx.skinning,
+            "skinning",
+            (v, zeros(3, 4, 4, 4), w, joints),
+            r"transforms has shape \[3, 4, 4, 4\], expected \[2, \*, 4, 4\]",
+        ),
         (smplx.skinning, "skinning", (v[:, :2], A, w, joints), r"vertices has shape \[2, 2, 3\], expected \[2, 3, 3\]"),
         (smplx.skinning, "skinning", (v[0], A, w, joints), r"vertices has shape \[3, 3\], expected 3 dimensions"),
         (smplx.skinning, "skinning", (v, A, w, joints[:, :1]), r"joints has shape \[3, 1\], expected \[3, 2\]"),
-        (smplx.skinning_transforms, "skinning_transforms", (v, v, w, None, 3), r"weights has shape \[3, 2\], expected \[\*, 3\]"),
-        (smplx.skinning_transforms, "skinning_transforms", (v, zeros(3, 3, 3), w, None, 2), r"vertices has shape \[3, 3, 3\], expected \[2, 3, 3\]"),
-        (smplx.skinning_weights, "skinning_weights", (v, v[:, :2], A), r"vertices has shape \[2, 2, 3\], expected \[2, 3, 3\]"),
-        (smplx.skinning_weights, "skinning_weights", (v, v, A, joints[:2]), r"joints has shape \[2, 2\], expected \[3, 2\]"),
+        (
+            smplx.skinning_transforms,
+            "skinning_transforms",
+            (v, v, w, None, 3),
+            r"weights has shape \[3, 2\], expected \[\*, 3\]",
+        ),
+        (
+            smplx.skinning_transforms,
+            "skinning_transforms",
+            (v, zeros(3, 3, 3), w, None, 2),
+            r"vertices has shape \[3, 3, 3\], expected \[2, 3, 3\]",
+        ),
+        (
+            smplx.skinning_weights,
+            "skinning_weights",
+            (v, v[:, :2], A),
+            r"vertices has shape \[2, 2, 3\], expected \[2, 3, 3\]",
+        ),
+        (
+            smplx.skinning_weights,
+            "skinning_weights",
+            (v, v, A, joints[:2]),
+            r"joints has shape \[2, 2\], expected \[3, 2\]",
+        ),
     ):
         with pytest.raises(ValueError, match=f"smplx::{name}: {sentence}"):
             operator(*given)

@@ -13,7 +13,7 @@ from torch import Tensor
 import avatorch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from render import look_at, render, write_png  # noqa: E402  (a drawing program of this checkout, not of the package)
+from render import look_at, render, write_png
 
 STEPS = 250
 MARKERS = 400  # vertices that are seen

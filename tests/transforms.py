@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils import _pytree as pytree
-
-import torch
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -18,6 +17,11 @@ def assert_equal(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def joined(function: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """All results of a function one after another, as one vector."""
+    return lambda *inputs: torch.cat([y.flatten() for y in pytree.tree_leaves(function(*inputs))])
 
 
 def scalar(function: Function) -> Function:

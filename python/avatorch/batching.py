@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch.utils import _pytree as pytree
-
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Operator = Callable[..., Any]
 Rule = Callable[..., tuple[Any, Any]]
@@ -23,6 +22,11 @@ def register() -> None:
     smplx = torch.ops.smplx
     for name in ("rodrigues", "rodrigues_backward", "stumpff"):
         torch.library.register_vmap(f"smplx::{name}", _leading_dimensions(getattr(smplx, name)))
+    for name in ("skinning", "skinning_transforms"):
+        torch.library.register_vmap(f"smplx::{name}", _bodies(getattr(smplx, name), (0, 1)))
+    for name, batched in (("kinematic_chain", (0, 1)), ("kinematic_chain_backward", (0, 1, 2, 3))):
+        torch.library.register_vmap(f"smplx::{name}", _bodies(getattr(smplx, name), batched, all_bodies=True))
+    torch.library.register_vmap("smplx::skinning_weights", _slices(smplx.skinning_weights))
     torch.library.register_vmap("smplx::forward", _forward)
     torch.library.register_vmap("smplx::forward_backward", _forward_backward)
 
@@ -36,6 +40,31 @@ def _leading_dimensions(operator: Operator) -> Rule:
             for argument, dim in zip(arguments, in_dims, strict=True)
         ]
         return operator(*moved), 0
+
+    return rule
+
+
+def _bodies(operator: Operator, batched: Sequence[int], all_bodies: bool = False) -> Rule:
+    """For operators whose results have the batch that the arguments at `batched` have; each, if `all_bodies`, or 1."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        if _maps_others(in_dims, batched):
+            return _one_by_one(operator, info.batch_size, in_dims, arguments)
+        folded = list(arguments)
+        bodies = _fold(folded, in_dims, batched, info.batch_size, all_bodies)
+        results = operator(*folded)
+        if isinstance(results, Tensor):
+            return _unfold(results, info.batch_size, bodies), 0
+        return tuple(_unfold(result, info.batch_size, bodies) for result in results), (0,) * len(results)
+
+    return rule
+
+
+def _slices(operator: Operator) -> Rule:
+    """For operators whose result is a sum over the batch."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return _one_by_one(operator, info.batch_size, in_dims, arguments)
 
     return rule
 

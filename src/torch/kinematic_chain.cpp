@@ -188,6 +188,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("kinematic_chain", c10::DispatchKey::Autograd, forward_autograd);
   library.impl("kinematic_chain_backward", c10::DispatchKey::Autograd, backward_autograd);
   in_float32_under_autocast<Forward, kinematic_chain>(library, "kinematic_chain");
+  in_float32_under_autocast<Backward, kinematic_chain_backward>(library, "kinematic_chain_backward");
 }
 
 }  // namespace avatorch

@@ -13,6 +13,9 @@
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/dynamo/compiled_autograd.h>
 
+#include <map>
+#include <string>
+
 namespace avatorch {
 
 using at::Tensor;
@@ -90,8 +93,14 @@ class OperatorNode final : public torch::autograd::Node {
     const auto inputs = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
         torch::dynamo::autograd::get_input_metadata(next_edges()));
     const auto& compiler = getPyCompilerInterface();
-    const auto function = compiler->bind_function(swap.get_py_compiler(), name(), functional, schema,
-                                                  /*is_custom_function=*/false, /*is_traceable=*/true);
+    // Dynamo keeps a function under its name for the life of the process, so each is bound once, under the lock that the
+    // compiler holds. Two calls of an operator may save different numbers of tensors.
+    static std::map<size_t, std::string> bound;
+    std::string& function = bound[schema.size()];
+    if (function.empty()) {
+      function = compiler->bind_function(swap.get_py_compiler(), name() + std::to_string(schema.size()), functional,
+                                         schema, /*is_custom_function=*/false, /*is_traceable=*/true);
+    }
     auto result =
         compiler->call_function(swap.get_py_compiler(), "apply_functional", function, grads, packed.vec(), inputs);
     for (auto& tensor : saved_) swap.after(tensor);

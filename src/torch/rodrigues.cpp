@@ -102,6 +102,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("rodrigues", c10::DispatchKey::Autograd, rodrigues_autograd);
   library.impl("rodrigues_backward", c10::DispatchKey::Autograd, rodrigues_backward_autograd);
   in_float32_under_autocast<Forward, rodrigues>(library, "rodrigues");
+  in_float32_under_autocast<Backward, rodrigues_backward>(library, "rodrigues_backward");
 }
 
 }  // namespace avatorch

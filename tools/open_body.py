@@ -26,10 +26,9 @@ from pathlib import Path
 import anny
 import anny.paths
 import numpy as np
+import torch
 from anny.models.phenotype import phenotype_blendshape_weights
 from anny.shape_distribution import SimpleShapeDistribution
-
-import torch
 
 ANNY_VERSION = "0.6.2"
 OUTPUT = Path(__file__).parents[1] / "python/avatorch/data/open_body.safetensors"

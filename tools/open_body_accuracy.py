@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import anny
 import numpy as np
+import torch
+from torch import Tensor
+
 from avatorch.reference import rodrigues
 from open_body import (
     NUM_ADULTS,
@@ -20,9 +23,6 @@ from open_body import (
     sample_adults,
 )
 from open_body_reader import OpenBody, read_body
-
-import torch
-from torch import Tensor
 
 
 class Anny:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from avatorch.reference import forward
-
 import torch
 from torch import Tensor
+
+from avatorch.reference import forward
 
 OPEN_BODY = Path(__file__).parents[1] / "python/avatorch/data/open_body.safetensors"
 

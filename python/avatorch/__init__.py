@@ -1,4 +1,4 @@
-"""Digital humans inside PyTorch: differentiable body models, speech-driven faces, exact mel spectrograms."""
+"""Digital humans inside PyTorch: differentiable body models and exact mel spectrograms."""
 
 from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
 from avatorch import _native, batching

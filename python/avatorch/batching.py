@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch.utils import _pytree as pytree
-
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Operator = Callable[..., Any]
 Rule = Callable[..., tuple[Any, Any]]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from avatorch import _native
 from torch import Tensor, nn
+
+from avatorch import _native
 
 
 class Posed(NamedTuple):
@@ -55,6 +56,7 @@ class Body(nn.Module):
             if isinstance(value, _native.Array):
                 tensor = torch.from_dlpack(value)
                 self.register_buffer(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        self.register_load_state_dict_post_hook(_prepare_again)
         self.prepare()
 
     @classmethod
@@ -152,6 +154,11 @@ class Body(nn.Module):
         super()._apply(fn, recurse)
         self.prepare()
         return self
+
+
+def _prepare_again(body: Body, _: Any) -> None:
+    """After a state was loaded into the tensors in place."""
+    body.prepare()
 
 
 def open_body(dtype: torch.dtype = torch.float32) -> Body:

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 import torch
+
 from avatorch import _native
 
 

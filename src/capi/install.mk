@@ -6,7 +6,6 @@ DESTDIR ?=
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
-CBINDGEN ?= cbindgen
 # The version that the headers are made with; another would write them differently.
 CBINDGEN_VERSION = 0.29.4
 # release, or dev for a build with assertions and symbols.
@@ -54,9 +53,7 @@ uninstall-ffi: ## Remove what install-ffi installed
 		pkgconfig/avatorch_mel.pc pkgconfig/mojo_audio.pc
 	cd "$(DESTDIR)$(INCLUDEDIR)" && rm -f mojo_audio.h avatorch_mel.h
 
-ffi-headers: ## Write the C headers anew from the Rust sources
-	@$(CBINDGEN) --version | grep -qx 'cbindgen $(CBINDGEN_VERSION)' \
-		|| { echo 'cbindgen $(CBINDGEN_VERSION) is needed: cargo install cbindgen --version $(CBINDGEN_VERSION) --locked'; exit 1; }
+ffi-headers: $(CBINDGEN) ## Write the C headers anew from the Rust sources
 	mkdir -p target/ffi
 	sed '/^\/\/!/d' $(FFI_SOURCES) > target/ffi/avatorch_mel.rs
 	$(CBINDGEN) --quiet --config cbindgen.toml target/ffi/avatorch_mel.rs --output include/avatorch_mel.h

@@ -104,11 +104,7 @@ class Mel:
 
     def __init__(self, dialect: str = "whisper", *, simd: str = "best", **options: object):
         config = Config()
-        check(
-            LIBRARY.avatorch_mel_config_init(
-                ctypes.byref(config), SIZE(ctypes.sizeof(config)), dialect.encode()
-            )
-        )
+        check(LIBRARY.avatorch_mel_config_init(ctypes.byref(config), SIZE(ctypes.sizeof(config)), dialect.encode()))
         config.simd = SIMD.index(simd)
         for name, value in options.items():
             assert hasattr(config, name), name
@@ -129,11 +125,7 @@ class Mel:
 
     def shape(self, n_samples: int) -> tuple[int, int]:
         features, frames = SIZE(), SIZE()
-        check(
-            LIBRARY.avatorch_mel_plan_shape(
-                self.plan, SIZE(n_samples), ctypes.byref(features), ctypes.byref(frames)
-            )
-        )
+        check(LIBRARY.avatorch_mel_plan_shape(self.plan, SIZE(n_samples), ctypes.byref(features), ctypes.byref(frames)))
         shape = features.value, frames.value
         return shape if self.config.layout == 0 else shape[::-1]
 
@@ -186,11 +178,7 @@ class Stream:
     def frames(self, n_samples: int = 0) -> tuple[int, int]:
         """Frames by pushing so many samples, and by flushing now."""
         push, flush = SIZE(), SIZE()
-        check(
-            LIBRARY.avatorch_mel_stream_frames(
-                self.stream, SIZE(n_samples), ctypes.byref(push), ctypes.byref(flush)
-            )
-        )
+        check(LIBRARY.avatorch_mel_stream_frames(self.stream, SIZE(n_samples), ctypes.byref(push), ctypes.byref(flush)))
         return push.value, flush.value
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -214,11 +202,7 @@ class Stream:
     def flush(self) -> np.ndarray:
         values = np.empty((self.frames()[1], self.n_features), np.float32)
         count = SIZE()
-        check(
-            LIBRARY.avatorch_mel_stream_flush(
-                self.stream, pointer(values), SIZE(values.size), ctypes.byref(count)
-            )
-        )
+        check(LIBRARY.avatorch_mel_stream_flush(self.stream, pointer(values), SIZE(values.size), ctypes.byref(count)))
         assert count.value == len(values)
         return values
 
@@ -239,11 +223,7 @@ class Stream:
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     length = SIZE()
-    check(
-        LIBRARY.avatorch_audio_resampled_length(
-            SIZE(len(samples)), U32(source), U32(target), ctypes.byref(length)
-        )
-    )
+    check(LIBRARY.avatorch_audio_resampled_length(SIZE(len(samples)), U32(source), U32(target), ctypes.byref(length)))
     values = np.empty(length.value, np.float32)
     check(
         LIBRARY.avatorch_audio_resample(

@@ -23,9 +23,7 @@ def speech(n: int, rate: int = RATE) -> np.ndarray:
         response = [1.0, a1]
         while len(response) < 800:
             response.append(a1 * response[-1] + a2 * response[-2])
-        out += (
-            gain * np.convolve(pulses * syllable + 0.02 * hiss * np.roll(syllable, rate // 5), response)[:n]
-        )
+        out += gain * np.convolve(pulses * syllable + 0.02 * hiss * np.roll(syllable, rate // 5), response)[:n]
     return (0.5 * out / np.abs(out).max()).astype(np.float32)
 
 

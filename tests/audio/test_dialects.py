@@ -10,12 +10,12 @@ import kaldi_native_fbank as knf
 import librosa
 import numpy as np
 import pytest
+import torch
 import torchaudio
+
 from audio.mel_library import FRAMINGS, WINDOWS, Mel, available_levels
 from audio.signals import signals, speech
 from avatorch.reference import mel as reference
-
-import torch
 
 N = 3 * 16000 + 77
 SPEECH = speech(N)
@@ -27,9 +27,7 @@ def of_reference(dialect: str, samples: np.ndarray, **options: object) -> np.nda
     return reference.log_mel(torch.from_numpy(samples), **options).numpy()
 
 
-def check(
-    ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, in_float32: np.ndarray | None = None
-) -> None:
+def check(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, in_float32: np.ndarray | None = None) -> None:
     """At most twice as far from float64 as the program, or as `in_float32` where that computes in float64.
 
     Root mean squares: the largest error of a logarithm is that of one frame's deepest null, and a lottery.
@@ -63,18 +61,14 @@ def test_librosa_in_decibels(samples: np.ndarray) -> None:
     program = torchaudio.transforms.MelSpectrogram(
         22050, 2048, hop_length=512, n_mels=128, mel_scale="slaney", norm="slaney", pad_mode="constant"
     )
-    in_float32 = torchaudio.transforms.AmplitudeToDB("power", 80.0)(
-        program(torch.from_numpy(samples))
-    ).numpy()
+    in_float32 = torchaudio.transforms.AmplitudeToDB("power", 80.0)(program(torch.from_numpy(samples))).numpy()
     check(ours, theirs, of_reference("librosa", samples, **db), in_float32)
 
 
 @pytest.mark.parametrize(("n_mels", "htk"), [(128, False), (80, False), (100, True)])
 def test_filters_are_librosas(n_mels: int, htk: bool) -> None:
     theirs = librosa.filters.mel(sr=16000, n_fft=400, n_mels=n_mels, htk=htk, norm=None if htk else "slaney")
-    truth = reference.filters(
-        "htk" if htk else "slaney", None if htk else "slaney", n_mels, 400, 16000
-    ).numpy()
+    truth = reference.filters("htk" if htk else "slaney", None if htk else "slaney", n_mels, 400, 16000).numpy()
     assert np.abs(theirs - truth).max() <= 1e-7 * truth.max()
 
 
@@ -110,9 +104,7 @@ def test_kaldi(samples: np.ndarray, window: str, snip_edges: bool) -> None:
     ).numpy()
     ours = KALDI_WINDOWS[window]
     framing = "inside" if snip_edges else "mirrored"
-    mel = Mel(
-        "kaldi", n_mels=80, window=WINDOWS.index(ours), framing=FRAMINGS.index(framing), input_scale=32768.0
-    )
+    mel = Mel("kaldi", n_mels=80, window=WINDOWS.index(ours), framing=FRAMINGS.index(framing), input_scale=32768.0)
     truth = of_reference("kaldi", samples * 32768, n_mels=80, window=ours, framing=framing)
     check(mel(samples), theirs, truth)
 
@@ -169,9 +161,7 @@ def test_nemo(samples: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("dialect", "rate", "n_mels", "f_max"), [("hifigan", 22050, 80, 8000), ("bigvgan", 24000, 100, None)]
 )
-def test_hifigan_and_bigvgan(
-    samples: np.ndarray, dialect: str, rate: int, n_mels: int, f_max: int | None
-) -> None:
+def test_hifigan_and_bigvgan(samples: np.ndarray, dialect: str, rate: int, n_mels: int, f_max: int | None) -> None:
     # (n_fft - hop) / 2 reflected samples, magnitudes with 1e-9 under the root, ln of at least 1e-5.
     x = torch.nn.functional.pad(torch.from_numpy(samples)[None], (384, 384), mode="reflect")[0]
     spectrum = torch.stft(x, 1024, 256, 1024, torch.hann_window(1024), center=False, return_complex=True)
@@ -183,9 +173,7 @@ def test_hifigan_and_bigvgan(
 
 @SAMPLES
 def test_vocos(samples: np.ndarray) -> None:
-    program = torchaudio.transforms.MelSpectrogram(
-        24000, n_fft=1024, hop_length=256, n_mels=100, center=True, power=1
-    )
+    program = torchaudio.transforms.MelSpectrogram(24000, n_fft=1024, hop_length=256, n_mels=100, center=True, power=1)
     theirs = torch.log(program(torch.from_numpy(samples)).clamp(min=1e-7)).numpy()
     check(Mel("vocos")(samples), theirs, of_reference("vocos", samples))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from audio.mel_library import FRAMINGS, RANGES, Mel, MelError, available_levels
 from audio.signals import speech
 from avatorch.reference import mel as reference
@@ -18,9 +19,7 @@ def chunks(kind: str, n: int) -> list[int]:
     rng = np.random.default_rng(4)
     sizes: list[int] = []
     while sum(sizes) < n:
-        sizes.append(
-            {"zeros and primes": int(rng.choice([0, *PRIMES])), "hops": 160, "whole": n}.get(kind, 1000)
-        )
+        sizes.append({"zeros and primes": int(rng.choice([0, *PRIMES])), "hops": 160, "whole": n}.get(kind, 1000))
     sizes[-1] -= sum(sizes) - n
     return sizes
 
@@ -54,9 +53,7 @@ def test_equal_to_the_whole_clip(dialect: str, kind: str) -> None:
 @pytest.mark.parametrize("scope", ["none", "clip", "so_far", "constant"])
 def test_every_level_and_scope(level: str, scope: str) -> None:
     mel = Mel("whisper", simd=level, range=RANGES.index(scope), range_loudest=1.5)
-    assert np.array_equal(
-        stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES)
-    )
+    assert np.array_equal(stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES))
 
 
 @pytest.mark.parametrize("n", [1, 79, 80, 201, 399, 400, 401, 559, 560, 561, 1600])
@@ -95,9 +92,7 @@ def test_frames_come_as_soon_as_their_last_sample() -> None:
 
 def test_dither_does_not_depend_on_the_chunks() -> None:
     mel = Mel("kaldi", dither=1e-3, dither_seed=9)
-    assert np.array_equal(
-        stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES)
-    )
+    assert np.array_equal(stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES))
 
 
 def test_reset_and_misuse() -> None:

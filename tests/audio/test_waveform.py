@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+
 from audio.mel_library import MelError, normalize, resample, trim_silence
 from audio.signals import speech
 from avatorch.reference import mel as reference
-
-import torch
 
 
 def tone(frequency: float, rate: int, seconds: float) -> np.ndarray:
@@ -39,9 +39,7 @@ def test_a_tone_stays_that_tone(source: int, target: int, part: float) -> None:
 
 def test_rates_without_a_common_divisor() -> None:
     for frequency in (80.0, 2400.0, 6400.0, 7440.0):
-        error = (resample(tone(frequency, 44099, 1.0), 44099, 16000) - tone(frequency, 16000, 1.0))[
-            1600:-1600
-        ]
+        error = (resample(tone(frequency, 44099, 1.0), 44099, 16000) - tone(frequency, 16000, 1.0))[1600:-1600]
         assert 10 * np.log10(np.mean(error**2) / 0.5) < -75
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import whisper
+
 from audio.mel_library import RANGES, Mel, MelError, available_levels
 from audio.signals import signals, speech
 from avatorch.reference import mel as reference
-
-import torch
 
 LEVELS = available_levels()
 SIGNALS = signals(5 * 16000)
@@ -22,9 +22,7 @@ def of_whisper(samples: np.ndarray, n_mels: int = 80, padding: int = 0) -> np.nd
 
 
 def of_reference(samples: np.ndarray, n_mels: int = 80, **options: object) -> np.ndarray:
-    return reference.log_mel(
-        torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)
-    ).numpy()
+    return reference.log_mel(torch.from_numpy(samples), **(reference.WHISPER | {"n_mels": n_mels} | options)).numpy()
 
 
 def rms(difference: np.ndarray) -> float:

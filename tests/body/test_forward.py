@@ -7,16 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import avatorch
 import pytest
+import torch
 import torch._dynamo.utils
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import avatorch
 from avatorch import reference
 from rigs import Rig, rig, rigs
-from torch.autograd import gradcheck, gradgradcheck
 from transforms import TRANSFORMS, assert_equal
-
-import torch
-from torch import Tensor
 
 RESULTS = ("vertices", "joints", "v_shaped", "J_shaped", "rot_mats", "A_global", "v_posed")
 RIGS = rigs()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from avatorch import reference
-from contract import OperatorTests
-
 import torch
 from torch import Tensor
+
+from avatorch import reference
+from contract import OperatorTests
 
 smplx = torch.ops.smplx
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+
 from avatorch import reference
 from contract import NodeTests, OperatorTests
 from transforms import assert_equal, joined
-
-import torch
-from torch import Tensor
 
 smplx = torch.ops.smplx
 double = torch.double

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from avatorch import reference
-from contract import OperatorTests
-
 import torch
 from torch import Tensor
+
+from avatorch import reference
+from contract import OperatorTests
 
 smplx = torch.ops.smplx
 double = torch.double

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import threading
 
-import avatorch
 import pytest
+import torch
 import torch._dynamo.utils
 from torch.autograd import gradcheck, gradgradcheck
-from transforms import TRANSFORMS, assert_equal
 
-import torch
+import avatorch
+from transforms import TRANSFORMS, assert_equal
 
 rodrigues = torch.ops.smplx.rodrigues
 rodrigues_backward = torch.ops.smplx.rodrigues_backward

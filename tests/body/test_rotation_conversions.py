@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from avatorch.reference import rodrigues, rotation_conversions
-from contract import NodeTests, OperatorTests
-from torch.func import jacfwd, jacrev
-
 import torch
 from torch import Tensor
+from torch.func import jacfwd, jacrev
+
+from avatorch.reference import rodrigues, rotation_conversions
+from contract import NodeTests, OperatorTests
 
 smplx = torch.ops.smplx
 double = torch.double

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+
 from avatorch import reference
 from contract import NodeTests, of_some
 from transforms import assert_equal, joined
-
-import torch
-from torch import Tensor
 
 smplx = torch.ops.smplx
 double = torch.double

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from audio.mel_library import HANDLE, LIBRARY, SIZE, Config, Mel, MelError, pointer
 
 OK, INVALID_INPUT, BUFFER_SIZE, INVALID_HANDLE, BUSY = 0, -1, -4, -5, -6
@@ -40,9 +41,7 @@ def test_null_and_zero_everywhere(name: str) -> None:
     assert last_error() is not None
 
 
-@pytest.mark.parametrize(
-    "junk", [1, 8, 12345, 2**47 - 64, 0x8000_0000_0000_0000, 0xF000_0000_0000_0001, U64_MAX]
-)
+@pytest.mark.parametrize("junk", [1, 8, 12345, 2**47 - 64, 0x8000_0000_0000_0000, 0xF000_0000_0000_0001, U64_MAX])
 def test_junk_handles(junk: int) -> None:
     handle = HANDLE(junk)
     size = SIZE(7)
@@ -84,9 +83,7 @@ def test_a_freed_spectrogram_is_left_alone() -> None:
     handle = HANDLE()
     config = LIBRARY.mojo_mel_config_default()
     assert (
-        LIBRARY.mojo_mel_spectrogram_compute(
-            pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)
-        )
+        LIBRARY.mojo_mel_spectrogram_compute(pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle))
         == OK
     )
     address = LIBRARY.mojo_mel_spectrogram_get_data_ptr(handle)
@@ -124,10 +121,7 @@ def test_the_guides_validation_names_the_field(field: str, value: int) -> None:
     assert LIBRARY.mojo_audio_last_error().decode().startswith(f"{field} is {value}, expected")
     handle = HANDLE(1)
     assert (
-        LIBRARY.mojo_mel_spectrogram_compute(
-            pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)
-        )
-        < 0
+        LIBRARY.mojo_mel_spectrogram_compute(pointer(NOISE), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)) < 0
     )
     assert handle.value is None
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from audio.mel_library import Config
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +17,7 @@ HERE = Path(__file__).parent
 
 
 def run(*command: object, **options: object) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -61,10 +60,7 @@ def test_names_and_versions(prefix: Path) -> None:
     for name in ("libavatorch_mel.so", "libmojo_audio.so"):
         assert (prefix / "lib" / name).resolve() == library.resolve()
     header = (ROOT / "include/mojo_audio.h").read_text()
-    parts = [
-        re.search(rf"#define MOJO_AUDIO_VERSION_{part} (\d+)", header)[1]
-        for part in ("MAJOR", "MINOR", "PATCH")
-    ]
+    parts = [re.search(rf"#define MOJO_AUDIO_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH")]
     assert ".".join(parts) == version
     loaded = ctypes.CDLL(str(library))
     loaded.avatorch_mel_version.restype = ctypes.c_char_p

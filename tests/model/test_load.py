@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
-from avatorch import _native
-from model.synthetic import Arrays
-
 import torch
+
+from avatorch import _native
 from model import synthetic
+from model.synthetic import Arrays
 
 SMALL = {"vertices": 40, "faces": 30}
 MODELS: dict[str, Callable[..., Arrays]] = {

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from avatorch.reference import Body, forward, rodrigues
+import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-import torch
+from avatorch.reference import Body, forward, rodrigues
 
 
 def randn(*shape: int, seed: int) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from avatorch.reference import contour_row, landmarks, rodrigues
-
 import torch
+
+from avatorch.reference import contour_row, landmarks, rodrigues
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from avatorch.reference import forward
-
 import torch
+
+from avatorch.reference import forward
 
 B, NUM_BETAS, NUM_EXPRESSIONS = 5, 300, 10
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from avatorch.reference.rodrigues import rodrigues, skew
+import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-import torch
+from avatorch.reference.rodrigues import rodrigues, skew
 
 MAGNITUDES = [0.0, 1e-300, 1e-160, 1e-8, 1e-4, 1e-2, 0.5, 0.999, 1.001, 2.0, 3.1415, 6.0, 20.0]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from avatorch.reference import rotation_conversions as convert
+import torch
 from torch.autograd import gradcheck
 
-import torch
+from avatorch.reference import rotation_conversions as convert
 
 ANGLES = [0.0, 1e-9, 1e-4, 0.1, 1.0, 2.0, 3.0, math.pi - 1e-3]
 

@@ -10,8 +10,8 @@
 
 namespace avatorch {
 
-// Scaled exactly, by a power of two, so that squares neither overflow nor vanish. The results do not depend on the length
-// of these vectors, so neither do their derivatives of any order: taking the factor for a constant is exact too.
+// Scaled exactly, by a power of two, so that squares neither overflow nor vanish. The results do not depend on the
+// length of these vectors, so neither do their derivatives of any order: taking the factor for a constant is exact too.
 static Tensor scaled(const Tensor& vectors) {
   const Tensor largest = vectors.detach().abs().amax(-1, true);
   return vectors / largest.log2().floor().exp2();
@@ -23,14 +23,19 @@ static Tensor with_positive_w(const Tensor& q) { return at::where(q.narrow(-1, 0
 
 // A multiple of the quaternion: the row of 4 q q^T, which is linear in R, that is farthest from zero.
 static Tensor quaternion_of(const Tensor& matrix) {
-  const Tensor skew = skew_part(matrix);                          // [..., 3]
-  const Tensor trace = matrix.diagonal(0, -2, -1).sum(-1, true);  // [..., 1]
-  const Tensor identity = at::eye(3, matrix.options());
-  const Tensor block = matrix + matrix.mT() + (1 - trace).unsqueeze(-1) * identity;  // [..., 3, 3]
-  const Tensor top = at::cat({1 + trace, skew}, -1).unsqueeze(-2);                   // [..., 1, 4]
-  const Tensor rows = at::cat({top, at::cat({skew.unsqueeze(-1), block}, -1)}, -2);  // [..., 4, 4]
-  const Tensor farthest = rows.diagonal(0, -2, -1).argmax(-1, true).unsqueeze(-1);   // [..., 1, 1]
-  return with_positive_w(rows.gather(-2, farthest.expand_symint(top.sym_sizes())).squeeze(-2));
+  const auto r = matrix.flatten(-2).unbind(-1);  // r[3 row + column]
+  const Tensor wx = r[7] - r[5], wy = r[2] - r[6], wz = r[3] - r[1];
+  const Tensor xy = r[1] + r[3], xz = r[2] + r[6], yz = r[5] + r[7];
+  const Tensor plus = 1 + r[0], minus = 1 - r[0], sum = r[4] + r[8], difference = r[4] - r[8];
+  const Tensor rows = at::stack({plus + sum, wx, wy, wz,          //
+                                 wx, plus - sum, xy, xz,          //
+                                 wy, xy, minus + difference, yz,  //
+                                 wz, xz, yz, minus - difference},
+                                -1)
+                          .unflatten(-1, {4, 4});
+  const Tensor farthest = rows.diagonal(0, -2, -1).argmax(-1, true).unsqueeze(-1);  // [..., 1, 1]
+  const Tensor place = farthest.expand_symint(rows.narrow(-2, 0, 1).sym_sizes());   // [..., 1, 4]
+  return with_positive_w(rows.gather(-2, place).squeeze(-2));
 }
 
 // The axis-angle vector of a multiple of a quaternion with w >= 0, without branches: |v| / m is the tangent of the half
@@ -80,15 +85,18 @@ static Tensor quaternion_to_rotvec(const Tensor& quaternion) {
   return vector_of(with_positive_w(scaled(quaternion)));
 }
 
-// [..., 4] -> [..., 3, 3]: ((w^2 - |v|^2) I + 2 v v^T + 2 w [v]) / |q|^2
+// [..., 4] -> [..., 3, 3]
 static Tensor quaternion_to_matrix(const Tensor& quaternion) {
   const Argument checked{"smplx::quaternion_to_matrix", "quaternion", quaternion};
   checked.real();
   checked.ends_with({4});
-  const Tensor q = unit(scaled(quaternion));
-  const Tensor w = q.narrow(-1, 0, 1), v = q.narrow(-1, 1, 3);
-  const Tensor diagonal = (w.square() - squared(v)).unsqueeze(-1) * at::eye(3, q.options());
-  return diagonal + 2 * (v.unsqueeze(-1) * v.unsqueeze(-2) + w.unsqueeze(-1) * cross_matrix(v));
+  const auto q = (M_SQRT2 * unit(scaled(quaternion))).unbind(-1);  // so that products come out twice as large
+  const Tensor &w = q[0], &x = q[1], &y = q[2], &z = q[3];
+  return at::stack({1 - (y * y + z * z), x * y - w * z, x * z + w * y,  //
+                    x * y + w * z, 1 - (x * x + z * z), y * z - w * x,  //
+                    x * z - w * y, y * z + w * x, 1 - (x * x + y * y)},
+                   -1)
+      .unflatten(-1, {3, 3});
 }
 
 // [..., 6] -> [..., 3, 3]: the first two columns, made orthonormal one after the other, and their cross product

@@ -72,6 +72,9 @@ __global__ void skinning_transforms(const SkinningParams p) {
   }
 }
 
+// Bodies summed before they join the total: short sums of short sums round less than one long one.
+constexpr int kBodiesASum = 16;
+
 // out_vk = sum over bodies of g_v . A_j [v; 1]; a thread for each weight.
 template <class T>
 __global__ void skinning_weights(const SkinningParams p) {
@@ -79,8 +82,12 @@ __global__ void skinning_weights(const SkinningParams p) {
   if (position >= p.vertex_count * p.influences) return;
   const long long vertex = position / p.influences;
   const int joint = joint_of(p, vertex, int(position % p.influences));
-  T sum = T(0);
+  T total = T(0), sum = T(0);
   for (long long body = 0; joint >= 0 && body < p.bodies; ++body) {
+    if (body % kBodiesASum == 0) {
+      total += sum;
+      sum = T(0);
+    }
     const T* g = static_cast<const T*>(p.vectors) + body * p.vector_step + 3 * vertex;
     const T* v = static_cast<const T*>(p.vertices) + body * p.vertex_step + 3 * vertex;
     const T* a = static_cast<const T*>(p.transforms) + body * p.transform_step + 16 * joint;
@@ -88,5 +95,5 @@ __global__ void skinning_weights(const SkinningParams p) {
     for (int row = 0; row < 3; ++row)
       sum += g[row] * (a[4 * row] * v[0] + a[4 * row + 1] * v[1] + a[4 * row + 2] * v[2] + a[4 * row + 3]);
   }
-  static_cast<T*>(p.out)[position] = sum;
+  static_cast<T*>(p.out)[position] = total + sum;
 }

@@ -19,6 +19,7 @@ class TestLandmarks(OperatorTests):
     """The same landmarks on every body."""
 
     name = "landmarks"
+    run_to_run = 1e-12
     batched = (0,)
     differentiable = (0, 3)
 

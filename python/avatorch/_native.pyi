@@ -3,7 +3,7 @@
 from os import PathLike
 from typing import Any, final
 
-__all__: list[str]
+__all__ = ["Array", "build_info", "compile_kernels", "convert_model", "load_kernels", "load_model"]
 
 @final
 class Array:

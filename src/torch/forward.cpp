@@ -396,6 +396,7 @@ static Gradients backward_autograd(c10::DispatchKeySet keys, BACKWARD_PARAMETERS
 }
 
 static Results forward_public(FORWARD_PARAMETERS) { return forward_operator().call(FORWARD_ARGUMENTS); }
+static Gradients backward_public(BACKWARD_PARAMETERS) { return backward_operator().call(BACKWARD_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
@@ -426,6 +427,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("forward", c10::DispatchKey::Autograd, forward_autograd);
   library.impl("forward_backward", c10::DispatchKey::Autograd, backward_autograd);
   in_float32_under_autocast<Forward, forward_public>(library, "forward");
+  in_float32_under_autocast<Backward, backward_public>(library, "forward_backward");
 }
 
 }  // namespace avatorch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,12 @@ class Body(nn.Module):
         """J."""
         return self.lbs_weights.shape[1]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Body:
+        """Moved or converted (`to`, `double`, `cuda`, ...), a body is prepared for where it is."""
+        super()._apply(fn, recurse)
+        self.prepare()
+        return self
+
     def prepare(self) -> None:
         """Derives again what the operator uses of the model's tensors; needed after one was changed in place."""
         made = torch.ops.smplx.prepare(
@@ -93,6 +100,7 @@ class Body(nn.Module):
             self.lbs_weights,
             self.J_template,
             self.J_shapedirs,
+            self.posedirs,
         )
         self._prepared_count = len(made)
         for i, tensor in enumerate(made):

@@ -29,6 +29,8 @@ def main() -> None:
             for prepared in (None, model.prepared()):
                 for matrices in (False, True):
                     run(model, prepared, matrices)
+            if dtype == torch.float32:
+                in_slabs(model)
         rotvec = torch.randn(777, 3, device="cuda", dtype=dtype, requires_grad=True)
         (gradient,) = torch.autograd.grad(smplx.rodrigues(rotvec).sin().sum(), rotvec, create_graph=True)
         gradient.sum().backward()
@@ -50,6 +52,20 @@ def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def
     leaves = [*inputs.values(), offsets, *([weights] if prepared is None else [])]
     gradients = torch.autograd.grad(loss, leaves, create_graph=True)
     torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
+
+
+def in_slabs(model) -> None:  # type: ignore[no-untyped-def]
+    """So many bodies that they are taken in slabs."""
+    prepared = model.prepared()
+    for bodies, matrices in ((16, False), (45, True)):
+        inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(bodies, matrices=matrices).items()}
+        arguments = (
+            *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.parents,
+            model.lbs_weights, model.J_template, model.J_shapedirs, None, None, prepared,
+        )  # fmt: skip
+        smplx.forward(*arguments, False)
+        vertices, joints, *_ = smplx.forward(*arguments)
+        torch.autograd.grad(vertices.sin().sum() + joints.sum(), list(inputs.values()))
 
 
 if __name__ == "__main__":

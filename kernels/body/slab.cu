@@ -29,87 +29,76 @@ struct Place {
   }
 };
 
-// What a warp keeps of the model for its tile of vertices; `model_tile` in slab.rs counts the same.
+// What a warp keeps of the model for its tile of vertices; `model_tile` in slab.rs counts the same. Kernels are
+// compiled for a few numbers of shape coefficients, in fours.
+template <int ShapeFours>
 struct ModelTile {
-  float* directions;  // [3 vertices][C padded to four]; the padding is zero
+  static constexpr int kColumns = 4 * ShapeFours;
+  float* directions;  // [3 vertices][C padded]
+  float4* weights;    // [vertices][K padded to four]
+  uint4* joints;      // [vertices][K padded to four]
   float* base;        // [3 vertices], of the template
-  float* weights;     // [vertices][K]
-  int* joints;        // [vertices][K]
-  int columns, padded, influences;
+  int columns, influences, fours;
 
   template <class P>
   __device__ __forceinline__ ModelTile(const P& p, float* memory, int lane) {
     columns = int(p.shape_count);
-    padded = (columns + 3) / 4 * 4;
     influences = int(p.influences);
+    fours = (influences + 3) / 4;
     directions = memory;
-    base = directions + kRows * padded;
-    weights = base + kRows;
-    joints = reinterpret_cast<int*>(weights + kTile * influences);
-    for (int i = lane; i < kRows * padded; i += kLanes) directions[i] = 0.f;
+    weights = reinterpret_cast<float4*>(directions + kRows * kColumns);
+    joints = reinterpret_cast<uint4*>(weights + kTile * fours);
+    base = reinterpret_cast<float*>(joints + kTile * fours);
+    for (int i = lane; i < floats(fours); i += kLanes) memory[i] = 0.f;  // the padding stays zero
     __syncwarp();
   }
-  __host__ __device__ static constexpr int floats(int padded, int influences) {
-    return kRows * padded + kRows + 2 * kTile * influences;
-  }
+  __device__ static constexpr int floats(int fours) { return kRows * kColumns + 8 * kTile * fours + kRows; }
 
-  // Starts to copy what the tile holds; beyond the last vertex the last one is repeated.
+  // Starts to copy what there is of a tile.
   template <class P>
   __device__ __forceinline__ void fetch_directions(const P& p, long long tile, int lane) const {
-    if (lane >= columns || !p.shapedirs) return;
-#pragma unroll 4
-    for (int i = 0; i < kRows; ++i) {
-      const long long row = min(kRows * tile + i, 3 * p.vertex_count - 1);
-      copy_later<4>(directions + i * padded + lane, p.shapedirs + row * columns + lane);
-    }
+    if (lane >= columns) return;
+    const int count = int(min((long long)kRows, 3 * p.vertex_count - kRows * tile));
+    const float* from = p.shapedirs + kRows * tile * columns + lane;
+    float* to = directions + lane;
+#pragma unroll 8
+    for (int i = 0; i < count; ++i, from += columns, to += kColumns) copy_later<4>(to, from);
   }
   template <class P>
   __device__ __forceinline__ void fetch_weights(const P& p, long long tile, int lane) const {
-    for (int i = lane; i < kTile * influences; i += kLanes) {
-      const long long at = min(kTile * influences * tile + i, p.vertex_count * influences - 1);
-      copy_later<4>(weights + i, p.weights + at);
-      copy_later<4>(joints + i, p.joints + at);
+    const int count = int(min((long long)kTile, p.vertex_count - kTile * tile)) * influences;
+    const long long first = kTile * influences * tile;
+    for (int i = lane; i < count; i += kLanes) {
+      const int at = i / influences * 4 * fours + i % influences;
+      copy_later<4>(reinterpret_cast<float*>(weights) + at, p.weights + first + i);
+      copy_later<4>(reinterpret_cast<int*>(joints) + at, p.joints + first + i);
     }
   }
 
-  // sum_k w_k f(joint of k), four influences at a time: `add(weights of four, joints of four)`.
+  // Calls `add(weight, joint)` for the influences of a vertex. What pads them has no weight, and any joint.
   template <class Add>
-  __device__ __forceinline__ void each_four(int vertex, int joint_count, const Add& add) const {
-    const float* w = weights + vertex * influences;
-    const int* j = joints + vertex * influences;
-    for (int k = 0; k < influences; k += 4) {
-      float four_weights[4];
-      int four_joints[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int joint = k + i < influences ? j[k + i] : -1;
-        const bool counts = joint >= 0 && joint < joint_count;
-        four_weights[i] = counts ? w[k + i] : 0.f;
-        // What has no weight looks where another influence looks anyway.
-        four_joints[i] = counts ? joint : i > 0 ? four_joints[0] : 0;
-      }
-      add(four_weights, four_joints);
+  __device__ __forceinline__ void each_influence(int vertex, unsigned last_joint, const Add& add) const {
+    for (int i = vertex * fours; i < (vertex + 1) * fours; ++i) {
+      const float4 w = weights[i];
+      const uint4 j = joints[i];
+      add(w.x, int(min(j.x, last_joint)));
+      add(w.y, int(min(j.y, last_joint)));
+      add(w.z, int(min(j.z, last_joint)));
+      add(w.w, int(min(j.w, last_joint)));
     }
   }
 };
 
-// Every coordinate of a tile that exists: `found(address in global memory, its row, its body of the slab)`, consecutive
-// lanes at consecutive addresses.
+// The coordinates of a tile that exist, body after body: `found(address in global memory, body of the slab)` for the
+// lane of each row.
 template <class P, class Found>
-__device__ __forceinline__ void each_coordinate(const P& p, const Place& at, long long tile, const Found& found) {
-  const int count = int(min((long long)kRows, 3 * p.vertex_count - kRows * tile));
+__device__ __forceinline__ void each_body(const P& p, const Place& at, long long tile, const Found& found) {
   const int bodies = int(min((long long)kLanes, p.bodies - at.slab));
+  if (at.lane >= min((long long)kRows, 3 * p.vertex_count - kRows * tile)) return;
   const long long size = 3 * p.vertex_count;
-  int row = at.lane % kRows, body = at.lane / kRows;
-  long long address = (p.first_body + at.slab + body) * size + kRows * tile + row;
-#pragma unroll 4
-  for (int i = 0; i < kRows; ++i) {
-    if (row < count && body < bodies) found(address, row, body);
-    const bool wraps = row >= kRows - (kLanes - kRows);
-    row += wraps ? kLanes - 2 * kRows : kLanes - kRows;
-    body += wraps ? 2 : 1;
-    address += wraps ? 2 * size + kLanes - 2 * kRows : size + kLanes - kRows;
-  }
+  long long address = (p.first_body + at.slab) * size + kRows * tile + at.lane;
+#pragma unroll 8
+  for (int body = 0; body < bodies; ++body, address += size) found(address, body);
 }
 
 struct SlabSkinningParams {
@@ -142,22 +131,24 @@ struct SlabSkinningParams {
 static_assert(sizeof(SlabSkinningParams) == 25 * 8, "the twin in slab.rs has the same fields");
 
 // v_shaped = v_template + shapedirs . shape; v_posed = v_shaped + offsets + correctives; and its skinning.
+template <int ShapeFours>
 __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams p) {
   extern __shared__ float4 shared[];
   const Place at(p);
   const int joint_count = int(p.joint_count), columns = int(p.shape_count);
   float4* transforms = shared;  // [J, 3][lane]
   const int tile_floats =
-      kRows * (kStride + kColumnStride) + ModelTile::floats((columns + 3) / 4 * 4, int(p.influences));
+      kRows * (kStride + kColumnStride) + ModelTile<ShapeFours>::floats((int(p.influences) + 3) / 4);
   float* posed = reinterpret_cast<float*>(shared + 3 * kLanes * joint_count) + at.warp * tile_floats;
   float* staged = posed + kRows * kColumnStride;
-  const ModelTile model(p, staged + kRows * kStride, at.lane);
+  const ModelTile<ShapeFours> model(p, staged + kRows * kStride, at.lane);
   const auto* from = reinterpret_cast<const float4*>(p.transforms) + at.body * joint_count * 4;
   for (int row = at.warp; row < 3 * joint_count; row += at.warps)
     transforms[row * kLanes + at.lane] = __ldg(from + row / 3 * 4 + row % 3);
-  float shape[kShapes];
+  constexpr int kColumns = 4 * ShapeFours;
+  float shape[kColumns + 1];
 #pragma unroll
-  for (int c = 0; c < kShapes; ++c) shape[c] = c < columns ? __ldg(p.shape + at.body * p.shape_step + c) : 0.f;
+  for (int c = 0; c < kColumns; ++c) shape[c] = c < columns ? __ldg(p.shape + at.body * p.shape_step + c) : 0.f;
   float transl[3] = {};
   if (p.transl) {
 #pragma unroll
@@ -166,16 +157,15 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
   const float unit = p.correctives ? __ldg(p.direction_unit) * __ldg(p.feature_unit + at.body) : 0.f;
   const auto fetch_rest = [&](long long tile) {
     model.fetch_weights(p, tile, at.lane);
-    if (at.lane < kRows) {
-      const long long row = min(kRows * tile + at.lane, 3 * p.vertex_count - 1);
-      copy_later<4>(model.base + at.lane, p.v_template + row);
-    }
+    const long long first = kRows * tile, rows = 3 * p.vertex_count - first;
+    if (at.lane < min((long long)kRows, rows)) copy_later<4>(model.base + at.lane, p.v_template + first + at.lane);
     if (!p.correctives) return;
+    const int row = at.lane / 8, column = at.lane % 8 * 4;
+    const float* from = p.correctives + (first + row) * p.width + at.slab + column;
+    float* to = posed + row * kColumnStride + column;
 #pragma unroll
-    for (int i = 0; i < kRows / 4; ++i) {  // four rows of eight times four columns
-      const int row = 4 * i + at.lane / 8, column = at.lane % 8 * 4;
-      const long long coordinate = min(kRows * tile + row, 3 * p.vertex_count - 1);
-      copy_later<16>(posed + row * kColumnStride + column, p.correctives + coordinate * p.width + at.slab + column);
+    for (int i = 0; i < kRows; i += 4, from += 4 * p.width) {  // four rows of eight times four columns
+      if (i + row < rows) copy_later<16>(to + i * kColumnStride, from);
     }
   };
   __syncthreads();
@@ -189,15 +179,17 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
     for (int i = 0; i < kRows; ++i) {
       float sum = 0.f;
 #pragma unroll
-      for (int c = 0; c < kShapes; c += 4) {
-        if (c >= columns) break;
-        const float4 four = *reinterpret_cast<const float4*>(model.directions + i * model.padded + c);
-        sum += four.x * shape[c] + four.y * shape[c + 1] + four.z * shape[c + 2] + four.w * shape[c + 3];
+      for (int c = 0; c < kColumns; c += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(model.directions + i * kColumns + c);
+        sum = fmaf(four.x, shape[c], sum);
+        sum = fmaf(four.y, shape[c + 1], sum);
+        sum = fmaf(four.z, shape[c + 2], sum);
+        sum = fmaf(four.w, shape[c + 3], sum);
       }
       const float shaped = model.base[i] + sum;
       float* corrective = posed + i * kColumnStride + at.lane;
       *corrective = p.correctives ? shaped + unit * *corrective : shaped;
-      staged[i * kStride + at.lane] = shaped;
+      if (p.v_shaped) staged[i * kStride + at.lane] = shaped;
     }
     if (p.vertex_offsets) {
       const float* offsets = p.vertex_offsets + at.body * p.offset_step;
@@ -207,26 +199,23 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
     __syncwarp();
     model.fetch_directions(p, next, at.lane);
     if (p.v_posed) {
-      each_coordinate(p, at, tile, [&](long long address, int row, int body) {
-        p.v_shaped[address] = staged[row * kStride + body];
-        p.v_posed[address] = posed[row * kColumnStride + body];
+      each_body(p, at, tile, [&](long long address, int body) {
+        p.v_shaped[address] = staged[at.lane * kStride + body];
+        p.v_posed[address] = posed[at.lane * kColumnStride + body];
       });
       __syncwarp();
     }
 #pragma unroll 2
     for (int u = 0; u < kTile; ++u) {
       float m[12] = {};
-      model.each_four(u, joint_count, [&](const float (&weights)[4], const int (&joints)[4]) {
+      model.each_influence(u, joint_count - 1, [&](float weight, int joint) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-#pragma unroll
-          for (int row = 0; row < 3; ++row) {
-            const float4 a = transforms[(3 * joints[k] + row) * kLanes + at.lane];
-            m[4 * row] += weights[k] * a.x;
-            m[4 * row + 1] += weights[k] * a.y;
-            m[4 * row + 2] += weights[k] * a.z;
-            m[4 * row + 3] += weights[k] * a.w;
-          }
+        for (int row = 0; row < 3; ++row) {
+          const float4 a = transforms[(3 * joint + row) * kLanes + at.lane];
+          m[4 * row] += weight * a.x;
+          m[4 * row + 1] += weight * a.y;
+          m[4 * row + 2] += weight * a.z;
+          m[4 * row + 3] += weight * a.w;
         }
       });
       const float* v = posed + 3 * u * kColumnStride + at.lane;
@@ -238,8 +227,8 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
     }
     __syncwarp();
     fetch_rest(next);
-    each_coordinate(p, at, tile,
-                    [&](long long address, int row, int body) { p.vertices[address] = staged[row * kStride + body]; });
+    each_body(p, at, tile,
+              [&](long long address, int body) { p.vertices[address] = staged[at.lane * kStride + body]; });
     __syncwarp();
   }
   copied();
@@ -271,13 +260,14 @@ static_assert(sizeof(SlabPosedGradientParams) == 20 * 8, "the twin in slab.rs ha
 
 // The gradient of v_posed, M^T grad_vertices with M the blended rotation of the vertex, split into halves; and what of
 // it reaches the shape coefficients.
+template <int ShapeFours>
 __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGradientParams p) {
   extern __shared__ float4 shared[];
   const Place at(p);
   const int joint_count = int(p.joint_count), columns = int(p.shape_count);
   float* rotations = reinterpret_cast<float*>(shared);  // [J, 3, 3][lane]
   float* tiles = rotations + 9 * kLanes * joint_count;
-  const int tile_floats = kRows * kColumnStride + ModelTile::floats((columns + 3) / 4 * 4, int(p.influences));
+  const int tile_floats = kRows * kColumnStride + ModelTile<ShapeFours>::floats((int(p.influences) + 3) / 4);
   const float* from = p.transforms + at.body * joint_count * 16;
   float size = 0.f;
   for (int row = at.warp; row < 9 * joint_count; row += at.warps) {
@@ -299,31 +289,35 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   __syncthreads();
 
   float* staged = tiles + at.warp * tile_floats;
-  const ModelTile model(p, staged + kRows * kColumnStride, at.lane);
+  const ModelTile<ShapeFours> model(p, staged + kRows * kColumnStride, at.lane);
+  float ahead[kLanes];  // of the next tile: this lane's coordinate of every body
   const auto fetch = [&](long long tile) {
     model.fetch_directions(p, tile, at.lane);
     model.fetch_weights(p, tile, at.lane);
-    each_coordinate(p, at, tile, [&](long long address, int row, int body) {
-      copy_later<4>(staged + row * kStride + body, p.grad_vertices + address);
-    });
+    const bool exists = at.lane < min((long long)kRows, 3 * p.vertex_count - kRows * tile);
+    const float* g = p.grad_vertices + (p.first_body + at.slab) * 3 * p.vertex_count + kRows * tile + at.lane;
+#pragma unroll
+    for (int body = 0; body < kLanes; ++body, g += 3 * p.vertex_count)
+      ahead[body] = exists && at.slab + body < p.bodies ? __ldg(g) : 0.f;
   };
-  float grad_shape[kShapes] = {};
+  constexpr int kColumns = 4 * ShapeFours;
+  float grad_shape[kColumns + 1] = {};
   if (at.first_tile < at.tiles) fetch(at.first_tile);
   for (long long tile = at.first_tile; tile < at.tiles; tile += at.tile_step) {
     copied();
+    if (at.lane < kRows) {
+#pragma unroll
+      for (int body = 0; body < kLanes; ++body) staged[at.lane * kStride + body] = ahead[body];
+    }
     __syncwarp();
     const int count = int(min((long long)kTile, p.vertex_count - kTile * tile));
 #pragma unroll 2
     for (int u = 0; u < count; ++u) {
       float m[9] = {};
-      model.each_four(u, joint_count, [&](const float (&weights)[4], const int (&joints)[4]) {
+      model.each_influence(u, joint_count - 1, [&](float weight, int joint) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-#pragma unroll
-          for (int i = 0; i < 9; ++i) m[i] += weights[k] * rotations[(9 * joints[k] + i) * kLanes + at.lane];
-        }
+        for (int i = 0; i < 9; ++i) m[i] += weight * rotations[(9 * joint + i) * kLanes + at.lane];
       });
-      // Lanes beyond the last body find here what was there before; nothing of theirs counts.
       const float* g = staged + 3 * u * kStride + at.lane;
       const float x = g[0], y = g[kStride], z = g[2 * kStride];
 #pragma unroll
@@ -337,9 +331,8 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
         }
         if (p.grad_shape) {
 #pragma unroll
-          for (int c = 0; c < kShapes; c += 4) {
-            if (c >= columns) break;
-            const float4 four = *reinterpret_cast<const float4*>(model.directions + (3 * u + i) * model.padded + c);
+          for (int c = 0; c < kColumns; c += 4) {
+            const float4 four = *reinterpret_cast<const float4*>(model.directions + (3 * u + i) * kColumns + c);
             grad_shape[c] += four.x * out;
             grad_shape[c + 1] += four.y * out;
             grad_shape[c + 2] += four.z * out;
@@ -353,10 +346,10 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   }
   copied();
   if (!p.grad_shape) return;
-  // The warps' sums, eight columns at a time: that much memory every block has for its tiles.
-  constexpr int kRound = 8;
+  // The warps' sums, four columns at a time: that much memory every block has for its tiles.
+  constexpr int kRound = 4;
 #pragma unroll
-  for (int first = 0; first < kShapes; first += kRound) {
+  for (int first = 0; first < kColumns; first += kRound) {
     __syncthreads();
 #pragma unroll
     for (int c = 0; c < kRound; ++c) tiles[(at.warp * kRound + c) * kLanes + at.lane] = grad_shape[first + c];

@@ -13,9 +13,9 @@ constexpr int kSlots = 4;  // joints of a warp, whose sums it keeps in registers
 struct SlabTransformsParams {
   const float* vectors;    // [B, V, 3], the gradient g
   const float* vertices;   // [B, V, 3]
-  const float* weights;    // [V, K]
-  const long long* order;  // [V K], positions in `weights` sorted by joint
-  const long long* start;  // [J + 1], where each joint's positions begin in `order`
+  const int* moved;        // [V K], the vertices that each joint moves, joint after joint, ascending
+  const float* weights;    // [V K], and how much
+  const long long* start;  // [J + 1], where each joint's begin
   float* out;              // [splits, B, J, 4, 4], the last row of each is left out
   float* sums;             // [splits, B, 3], of the gradient
   float* largest;          // [splits, B], of its absolute values
@@ -25,30 +25,44 @@ struct SlabTransformsParams {
   long long vertex_count;
   long long joint_count;
   long long first_joint;  // of this launch
-  long long influences;   // K
   long long splits;       // blocks that share the vertices of a slab
 };
-static_assert(sizeof(SlabTransformsParams) == 16 * 8, "the twin in slab.rs has the same fields");
+static_assert(sizeof(SlabTransformsParams) == 15 * 8, "the twin in slab.rs has the same fields");
 
-// Starts to copy a tile of both arrays: a warp takes two bodies.
-__device__ __forceinline__ void fetch(const SlabTransformsParams& p, long long slab, long long tile, float* staged) {
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  const int count = int(min((long long)kRows, 3 * p.vertex_count - kRows * tile));
+// A tile of both arrays on its way through registers, loaded while another is used: a warp takes two bodies.
+struct Ahead {
+  static constexpr int kEach = kRows / kLanes;
+  float g[2][kEach], v[2][kEach];
+
+  __device__ __forceinline__ void load(const SlabTransformsParams& p, long long slab, long long tile) {
+    const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+    const long long rows = 3 * p.vertex_count - kRows * tile;
 #pragma unroll
-  for (int second = 0; second < 2; ++second) {
-    const int column = warp + second * kWarps;
-    // Beyond the last body the last one is repeated: what is not written must not be read.
-    const long long body = p.first_body + min(slab + column, p.bodies - 1);
-    const long long address = body * 3 * p.vertex_count + kRows * tile + lane;
-    float* to = staged + lane * kStride + column;
+    for (int second = 0; second < 2; ++second) {
+      // Beyond the last body the last one is repeated, and what it gives is not written.
+      const long long body = p.first_body + min(slab + warp + second * kWarps, p.bodies - 1);
+      const long long address = body * 3 * p.vertex_count + kRows * tile + lane;
 #pragma unroll
-    for (int i = 0; i < kRows; i += kLanes) {
-      if (i + lane >= count) break;
-      copy_later<4>(to + i * kStride, p.vectors + address + i);
-      copy_later<4>(to + i * kStride + kStaged, p.vertices + address + i);
+      for (int i = 0; i < kEach; ++i) {
+        const bool exists = i * kLanes + lane < rows;
+        g[second][i] = exists ? __ldg(p.vectors + address + i * kLanes) : 0.f;
+        v[second][i] = exists ? __ldg(p.vertices + address + i * kLanes) : 0.f;
+      }
     }
   }
-}
+  __device__ __forceinline__ void store(float* staged) const {
+    const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+#pragma unroll
+    for (int second = 0; second < 2; ++second) {
+      float* to = staged + lane * kStride + warp + second * kWarps;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        to[i * kLanes * kStride] = g[second][i];
+        to[i * kLanes * kStride + kStaged] = v[second][i];
+      }
+    }
+  }
+};
 
 // Joints from `first_joint` on are dealt to warps in turn, kSlots of them to each.
 __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabTransformsParams p) {
@@ -60,23 +74,22 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
   const long long all = (p.vertex_count + kTile - 1) / kTile;
   const long long first = all * split / p.splits, last = all * (split + 1) / p.splits;
 
-  // Of each joint: the positions not yet added, whose vertices ascend, and the next 32 of them, one in each lane.
+  // Of each joint: its list's part not yet added, and the next 32 of that, one in each lane.
   float sum[kSlots][12] = {}, weight[kSlots];
-  int next[kSlots], end[kSlots], vertex[kSlots];
-  const int influences = int(p.influences);
+  int next[kSlots] = {}, end[kSlots] = {}, vertex[kSlots];
   const auto look_ahead = [&](int s) {
-    const int position = next[s] + lane < end[s] ? int(p.order[next[s] + lane]) : -1;
-    vertex[s] = position < 0 ? 0x7fffffff : position / influences;
-    weight[s] = position < 0 ? 0.f : __ldg(p.weights + position);
+    const int at = next[s] + lane;
+    vertex[s] = at < end[s] ? __ldg(p.moved + at) : 0x7fffffff;
+    weight[s] = at < end[s] ? __ldg(p.weights + at) : 0.f;
   };
 #pragma unroll
   for (int s = 0; s < kSlots; ++s) {
     const long long joint = p.first_joint + warp + s * kWarps;
     const bool exists = joint < p.joint_count;
     next[s] = exists ? int(p.start[joint]) : 0, end[s] = exists ? int(p.start[joint + 1]) : 0;
-    for (int high = end[s]; next[s] < high;) {  // the first position at or beyond this block's first vertex
+    for (int high = end[s]; next[s] < high;) {  // to the first at or beyond this block's first vertex
       const int middle = (next[s] + high) / 2;
-      if (p.order[middle] / influences < kTile * first)
+      if (p.moved[middle] < kTile * first)
         next[s] = middle + 1;
       else
         high = middle;
@@ -85,13 +98,14 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
   }
   float total[3] = {}, largest = 0.f;
 
-  if (first < last) fetch(p, slab, first, staged);
+  Ahead ahead;
+  if (first < last) ahead.load(p, slab, first);
   for (long long tile = first; tile < last; ++tile) {
-    copied();
-    __syncthreads();
-    const float* g = staged + (tile - first) % 2 * 2 * kStaged;
+    float* g = staged + (tile - first) % 2 * 2 * kStaged;
     const float* v = g + kStaged;
-    if (tile + 1 < last) fetch(p, slab, tile + 1, staged + (tile + 1 - first) % 2 * 2 * kStaged);
+    ahead.store(g);
+    __syncthreads();
+    if (tile + 1 < last) ahead.load(p, slab, tile + 1);
     const int tile_start = int(kTile * tile), count = min(kTile, int(p.vertex_count) - tile_start);
     for (int u = warp; u < count; u += kWarps) {
 #pragma unroll

@@ -87,14 +87,14 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     } else {
         let pair = slab::Pair::read(args.optional(25, "prepared posedirs"), args.optional(26, "prepared units"))?;
         let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shape.size()[1], &skin)?;
-        match (&g_vertices, &by_joint) {
-            (Some(grad_vertices), Some((order, start))) if serves => Some(slab::backward(
+        let lists = slab::ByJoint::read([24, 27, 28].map(|position| args.optional(position, "prepared joints")))?;
+        match (&g_vertices, &lists) {
+            (Some(grad_vertices), Some(by_joint)) if serves => Some(slab::backward(
                 &slab::Asked {
                     grad_vertices,
                     v_posed: &v_posed,
                     transforms: &transforms,
-                    order,
-                    start,
+                    by_joint,
                     correctives: pair.as_ref().filter(|_| needs(Input::Pose)),
                     shapedirs: needs(Shape).then_some(&shapedirs),
                 },

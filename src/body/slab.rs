@@ -12,10 +12,24 @@ use crate::cuda::{Program, launch_1d, multiprocessors};
 use crate::torch::{Argument, Arguments};
 use crate::{Error, Result};
 
-pub(super) static PROGRAM: Program =
-    Program::new("body/slab.cu", &["slab_skinning", "slab_posed_gradient", "slab_features_gradient"]);
-const POSED_GRADIENT: usize = 1; // positions in PROGRAM
-const FEATURES_GRADIENT: usize = 2;
+pub(super) static PROGRAM: Program = Program::new(
+    "body/slab.cu",
+    &[
+        "slab_skinning<0>",
+        "slab_skinning<3>",
+        "slab_skinning<5>",
+        "slab_skinning<6>",
+        "slab_posed_gradient<0>",
+        "slab_posed_gradient<3>",
+        "slab_posed_gradient<5>",
+        "slab_posed_gradient<6>",
+        "slab_features_gradient",
+    ],
+);
+const POSED_GRADIENT: usize = 4; // positions in PROGRAM
+const FEATURES_GRADIENT: usize = 8;
+/// Shape coefficients that kernels are compiled for.
+const SHAPES: [i64; 4] = [0, 12, 20, 24];
 
 pub(super) static TRANSFORMS: Program = Program::new("body/slab_transforms.cu", &["slab_transforms"]);
 
@@ -27,8 +41,6 @@ const WORTH: i64 = 16;
 const LAUNCH: i64 = 2048;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.
 const JOINTS: i64 = 16 * 4;
-/// Most shape coefficients: a lane keeps them in registers.
-const SHAPES: i64 = 32;
 /// Most entries of the weights: their positions are 32-bit.
 const ENTRIES: usize = 1 << 30;
 /// Warps of a block, if its shared memory has room for their tiles, and the fewest that are worth it.
@@ -80,7 +92,7 @@ impl Pair {
 /// Whether slabs serve these bodies: many of them, on a GPU, of a model with a shared template.
 pub(super) fn serves(bodies: i64, shapes: i64, skin: &Skin) -> Result<bool> {
     let Device::Cuda(device) = skin.weights.device() else { return Ok(false) };
-    let sizes = shapes <= SHAPES && skin.weights.numel() <= ENTRIES && bodies >= WORTH;
+    let sizes = shapes <= SHAPES[3] && skin.weights.numel() <= ENTRIES && bodies >= WORTH;
     if !sizes || skin.joints.is_none() || skin.weights.kind() != Kind::Float {
         return Ok(false);
     }
@@ -120,9 +132,14 @@ impl Block {
     }
 }
 
+/// The kernel among those for different numbers of shape coefficients.
+fn for_shapes(shapes: i64) -> usize {
+    SHAPES.iter().position(|&most| shapes <= most).unwrap_or(SHAPES.len() - 1)
+}
+
 /// Numbers that a warp keeps of the model: `ModelTile` in `slab.cu`.
 fn model_tile(shapes: i64, skin: &Skin) -> i64 {
-    24 * ((shapes + 3) / 4 * 4) + 24 + 2 * TILE * skin.weights.size()[1]
+    24 * SHAPES[for_shapes(shapes)] + 2 * TILE * ((skin.weights.size()[1] + 3) / 4 * 4) + 24
 }
 
 /// Bodies padded to whole slabs.
@@ -250,7 +267,7 @@ pub(super) fn skinning(
             shape_count: rest.shape.size()[1],
             splits,
         };
-        let kernel = PROGRAM.kernel(device, 0, args.stream())?;
+        let kernel = PROGRAM.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?;
         kernel.launch_if_any(
             (width / LANES * splits) as u32,
             32 * block.warps,
@@ -267,8 +284,8 @@ pub(super) fn skinning(
 struct TransformsParams {
     vectors: u64,  // [B, V, 3]
     vertices: u64, // [B, V, 3]
-    weights: u64,  // [V, K]
-    order: u64,    // [V K]
+    moved: u64,    // [V K] int32
+    weights: u64,  // [V K]
     start: u64,    // [J + 1]
     out: u64,      // [splits, B, J, 4, 4]
     sums: u64,     // [splits, B, 3]
@@ -279,7 +296,6 @@ struct TransformsParams {
     vertex_count: i64,
     joint_count: i64,
     first_joint: i64,
-    influences: i64,
     splits: i64,
 }
 
@@ -331,13 +347,30 @@ pub(super) struct Gradients {
     pub(super) shape: Option<Tensor>,    // [B, C], through the vertices
 }
 
+/// The vertices that each joint moves, by `smplx::prepare`.
+pub(super) struct ByJoint {
+    pub(super) moved: Tensor,   // [V K] int32, joint after joint, ascending
+    pub(super) weights: Tensor, // [V K]
+    pub(super) start: Tensor,   // [J + 1] int64, where each joint's begin
+}
+
+impl ByJoint {
+    /// From the start, the vertices and the weights.
+    pub(super) fn read(lists: [Option<Argument<'_>>; 3]) -> Result<Option<Self>> {
+        let [Some(start), Some(moved), Some(weights)] = lists else { return Ok(None) };
+        let moved = moved.int32()?.rank(1)?;
+        let weights = weights.same_device(moved)?.shape(&moved.tensor.size())?;
+        let start = start.int64()?.same_device(moved)?.rank(1)?;
+        Ok(Some(Self { moved: moved.contiguous()?, weights: weights.contiguous()?, start: start.contiguous()? }))
+    }
+}
+
 /// What the gradients are asked of, all contiguous.
 pub(super) struct Asked<'a> {
-    pub(super) grad_vertices: &'a Tensor,     // [B, V, 3]
-    pub(super) v_posed: &'a Tensor,           // [B, V, 3]
-    pub(super) transforms: &'a Tensor,        // [B, J, 4, 4]
-    pub(super) order: &'a Tensor,             // [V K]
-    pub(super) start: &'a Tensor,             // [J + 1]
+    pub(super) grad_vertices: &'a Tensor, // [B, V, 3]
+    pub(super) v_posed: &'a Tensor,       // [B, V, 3]
+    pub(super) transforms: &'a Tensor,    // [B, J, 4, 4]
+    pub(super) by_joint: &'a ByJoint,
     pub(super) correctives: Option<&'a Pair>, // if the features' gradient is asked for
     pub(super) shapedirs: Option<&'a Tensor>, // [V, 3, C], if the coefficients' is
 }
@@ -363,9 +396,9 @@ pub(super) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Resu
             let params = TransformsParams {
                 vectors: asked.grad_vertices.data_ptr() as u64,
                 vertices: asked.v_posed.data_ptr() as u64,
-                weights: skin.weights.data_ptr() as u64,
-                order: asked.order.data_ptr() as u64,
-                start: asked.start.data_ptr() as u64,
+                moved: asked.by_joint.moved.data_ptr() as u64,
+                weights: asked.by_joint.weights.data_ptr() as u64,
+                start: asked.by_joint.start.data_ptr() as u64,
                 out: transforms.data_ptr() as u64,
                 sums: sums.data_ptr() as u64,
                 largest: largest.data_ptr() as u64,
@@ -375,7 +408,6 @@ pub(super) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Resu
                 vertex_count: vertices,
                 joint_count: joints,
                 first_joint,
-                influences: skin.weights.size()[1],
                 splits: parts,
             };
             let blocks = (width / LANES * parts) as u32;
@@ -415,7 +447,7 @@ pub(super) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Resu
             shape_count: shapes,
             splits: shares,
         };
-        let kernel = PROGRAM.kernel(device, POSED_GRADIENT, args.stream())?;
+        let kernel = PROGRAM.kernel(device, POSED_GRADIENT + for_shapes(shapes), args.stream())?;
         kernel.launch_if_any(
             (width / LANES * shares) as u32,
             32 * block.warps,

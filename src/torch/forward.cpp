@@ -41,14 +41,15 @@ using Gradients =
       const OptionalTensor &joint_dirs, const Tensor &v_shaped, const Tensor &joints, const Tensor &rot_mats,        \
       const Tensor &transforms, const Tensor &v_posed, const OptionalTensor &folded_dirs,                            \
       const OptionalTensor &packed_weights, const OptionalTensor &packed_joints, const OptionalTensor &order,        \
-      const OptionalTensor &start, const OptionalTensor &pose_pair, const OptionalTensor &pose_units, int64_t needs
+      const OptionalTensor &start, const OptionalTensor &pose_pair, const OptionalTensor &pose_units,                \
+      const OptionalTensor &moved, const OptionalTensor &moved_weights, int64_t needs
 #define BACKWARD_DIFFERENTIABLE                                                                                     \
   g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
       regressor, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed
 #define BACKWARD_ARGUMENTS                                                                                          \
   g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
       regressor, parents, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, folded_dirs,        \
-      packed_weights, packed_joints, order, start, pose_pair, pose_units, needs
+      packed_weights, packed_joints, order, start, pose_pair, pose_units, moved, moved_weights, needs
 
 using Forward = Results(FORWARD_PARAMETERS);
 using Backward = Gradients(BACKWARD_PARAMETERS);
@@ -174,7 +175,9 @@ static Gradients backward_kernel(BACKWARD_PARAMETERS) {
                              lend(order),
                              lend(start),
                              lend(pose_pair),
-                             lend(pose_units)},
+                             lend(pose_units),
+                             lend(moved),
+                             lend(moved_weights)},
                             {needs});
   // A gradient that was not asked for is empty, not absent: an operator returns tensors.
   for (Tensor& gradient : out) {
@@ -350,7 +353,7 @@ struct ForwardFormula {
         optional(t[kPosedirs]), optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointDirs]), results[0],
         results[1], results[2], results[3], results[4], prep(Prepared::kJointDirs), prep(Prepared::kWeights),
         prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), prep(Prepared::kPosePair),
-        prep(Prepared::kPoseUnits), asked));
+        prep(Prepared::kPoseUnits), prep(Prepared::kMoved), prep(Prepared::kMovedWeights), asked));
     variable_list result(kInputs);
     for (size_t i = 0; i < kInputs; ++i) {
       if (needs[i]) result[i] = reduced_to(gradients[i], t[i]);
@@ -419,7 +422,8 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
       "Tensor? posedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor "
       "v_shaped, "
       "Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed, Tensor? folded_dirs, Tensor? packed_weights, "
-      "Tensor? packed_joints, Tensor? order, Tensor? start, Tensor? pose_pair, Tensor? pose_units, int needs) -> "
+      "Tensor? packed_joints, Tensor? order, Tensor? start, Tensor? pose_pair, Tensor? pose_units, Tensor? moved, "
+      "Tensor? moved_weights, int needs) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
       tags);
   for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {

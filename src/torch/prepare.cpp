@@ -243,6 +243,9 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
       made[Prepared::kWeightJoints].flatten().sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   made[Prepared::kOrder] = order;
   made[Prepared::kStart] = at::searchsorted(sorted, at::arange(joints + 1, sorted.options()));
+  // The vertices that each joint moves, and how much.
+  made[Prepared::kMoved] = order.floor_divide(std::max<int64_t>(influences, 1)).to(at::kInt);
+  made[Prepared::kMovedWeights] = made[Prepared::kWeights].flatten().take(order);
   made[Prepared::kPosePair] = at::empty({0}, v_template.options().dtype(at::kHalf));
   made[Prepared::kPoseUnits] = at::empty({0}, v_template.options());
   if (split) std::tie(made[Prepared::kPosePair], made[Prepared::kPoseUnits]) = split_directions(*posedirs, lbs_weights);

@@ -125,7 +125,8 @@ def test_gradcheck_of_104_joints(device: str) -> None:
     model = rig(2, 104, 1, 9, posed=False).to(device)
     function, leaves = flat_function(model, all_inputs(model, 1))
     assert gradcheck(function, leaves, check_forward_ad=True, fast_mode=True)
-    assert gradgradcheck(function, leaves, check_fwd_over_rev=True, fast_mode=True)
+    # Second derivatives of the chain go through torch's gathers, which on a GPU add with atomics.
+    assert gradgradcheck(function, leaves, check_fwd_over_rev=True, fast_mode=True, nondet_tol=1e-9)
 
 
 def test_gradgradcheck_in_full(device: str) -> None:

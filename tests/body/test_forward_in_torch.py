@@ -47,7 +47,7 @@ class Module(torch.nn.Module):
         model = Rig(
             **{name: None for name in Rig.__dataclass_fields__} | {name: getattr(self, name) for name in self.names}
         )
-        prepared = [getattr(self, f"prepared_{i}") for i in range(9)]
+        prepared = [getattr(self, f"prepared_{i}") for i in range(11)]
         return forward(model, {"shape_coefficients": shape, "pose": pose}, prepared)
 
 

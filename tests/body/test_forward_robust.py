@@ -32,7 +32,7 @@ def test_a_stale_preparation_is_refused(device: str) -> None:
     other = replace(model, shapedirs=model.shapedirs.flip(0))
     with pytest.raises(ValueError, match="shapedirs is not the tensor that smplx::prepare looked at"):
         forward(other, inputs, prepared)
-    with pytest.raises(ValueError, match="prepared holds 2 tensors, expected the 9"):
+    with pytest.raises(ValueError, match="prepared holds 2 tensors, expected the 11"):
         forward(model, inputs, prepared[:2])
 
 

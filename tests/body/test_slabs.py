@@ -1,0 +1,173 @@
+"""Many bodies at once on a GPU: slabs of 32 and products on tensor cores, beside the reference in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from avatorch import reference
+from forward_cases import all_inputs, expected, forward
+from rigs import Rig, rig
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+RIGS = {
+    "one vertex": rig(1, 3, 2, 2),
+    "smpl": rig(301, 24, 10, 4),
+    "smplx": rig(400, 55, 20, 4),
+    "two chunks of coordinates": rig(1000, 5, 3, 3),
+    "104 joints, nine weights": rig(130, 104, 0, 9, posed=False),
+    "joint directions": rig(77, 33, 24, 2, regressed=False, posed=False),
+    "more shapes than a lane keeps": rig(60, 16, 40, 4),
+}
+# What a gradient reaches without a gradient of each vertex's own.
+INPUTS = ("shape_coefficients", "pose", "transl", "joint_offsets")
+
+
+@pytest.fixture(scope="module", params=RIGS)
+def models(request: pytest.FixtureRequest) -> tuple[Rig, Rig, list[Tensor]]:
+    """A rig in float64, in float32, and what is prepared of the latter."""
+    exact = RIGS[request.param].to("cuda")
+    narrow = exact.to("cuda", torch.float32)
+    return exact, narrow, narrow.prepared()
+
+
+def narrowed(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in inputs.items()}
+
+
+def gradients(results: tuple[Tensor, ...], inputs: dict[str, Tensor], cotangents: list[Tensor]) -> list[Tensor]:
+    loss = sum((result * cotangent.to(result)).sum() for result, cotangent in zip(results, cotangents, strict=True))
+    return list(torch.autograd.grad(loss, [inputs[name] for name in INPUTS]))
+
+
+def assert_close(found: Tensor, exact: Tensor, tolerance: float = 3e-6) -> None:
+    """Each body by itself: a large one must not hide a small one."""
+    found, exact = found.double().flatten(1), exact.flatten(1)
+    allowed = tolerance * exact.norm(dim=1) + 1e-6 * tolerance
+    assert ((found - exact).norm(dim=1) <= allowed).all()
+
+
+@pytest.mark.parametrize("batch", [16, 31, 33, 100])
+@pytest.mark.parametrize("matrices", [False, True], ids=["vectors", "matrices"])
+def test_values_and_gradients(models: tuple[Rig, Rig, list[Tensor]], batch: int, matrices: bool) -> None:
+    exact, narrow, prepared = models
+    inputs = all_inputs(exact, batch)
+    if matrices:
+        inputs["pose"] = reference.rodrigues(inputs["pose"].unflatten(1, (-1, 3)))
+    wide = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+    thin = {name: tensor.detach().requires_grad_(name in INPUTS) for name, tensor in narrowed(inputs).items()}
+    wanted, found = expected(exact, wide), forward(narrow, thin, prepared)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other)
+    cotangents = [torch.randn_like(wanted[0]), torch.randn_like(wanted[1])]
+    for one, other in zip(gradients(found[:2], thin, cotangents), gradients(wanted[:2], wide, cotangents), strict=True):
+        if other.numel():
+            assert_close(one, other, 1e-5)
+    few = forward(narrow, thin, prepared, intermediates=False)
+    assert torch.equal(few[0], found[0]) and few[6].numel() == 0
+
+
+def test_more_bodies_than_one_launch() -> None:
+    model = RIGS["smpl"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(2100)
+    pose = inputs["pose"].requires_grad_()
+    vertices = forward(model, inputs, prepared)[0]
+    (gradient,) = torch.autograd.grad(vertices.sin().sum(), pose)
+    for part in (slice(0, 40), slice(2040, 2080), slice(2070, 2100)):
+        own = {name: tensor[part].detach() for name, tensor in inputs.items()}
+        own["pose"].requires_grad_()
+        of_part = forward(model, own, prepared)[0]
+        torch.testing.assert_close(vertices[part], of_part, rtol=1e-6, atol=1e-6)
+        (wanted,) = torch.autograd.grad(of_part.sin().sum(), own["pose"])
+        torch.testing.assert_close(gradient[part], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("single", ["shape_coefficients", "pose", "transl", "vertex_offsets", "joint_offsets"])
+def test_a_batch_of_one_broadcasts(single: str) -> None:
+    exact = RIGS["smplx"].to("cuda")
+    narrow = exact.to("cuda", torch.float32)
+    inputs = all_inputs(exact, 40)
+    inputs[single] = inputs[single][:1]
+    found, wanted = forward(narrow, narrowed(inputs), narrow.prepared()), expected(exact, inputs)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other)
+
+
+def test_gradients_of_every_size() -> None:
+    """Halves have a narrow range; each body has a scale of its own."""
+    exact = RIGS["smplx"].to("cuda")
+    narrow = exact.to("cuda", torch.float32)
+    inputs = all_inputs(exact, 48)
+    wide = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+    thin = {name: tensor.detach().requires_grad_(name in INPUTS) for name, tensor in narrowed(inputs).items()}
+    sizes = 10.0 ** torch.linspace(-30, 25, 48, dtype=torch.double, device="cuda")
+    sizes[7] = 0
+    wanted, found = expected(exact, wide)[0], forward(narrow, thin, narrow.prepared())[0]
+    cotangent = torch.randn_like(wanted) * sizes[:, None, None]
+    for one, other in zip(
+        torch.autograd.grad(found, [thin["pose"], thin["shape_coefficients"]], cotangent.float()),
+        torch.autograd.grad(wanted, [wide["pose"], wide["shape_coefficients"]], cotangent),
+        strict=True,
+    ):
+        assert ((one.double() - other).norm(dim=1) <= 1e-5 * other.norm(dim=1)).all()
+
+
+def test_poses_of_every_size() -> None:
+    exact = RIGS["smplx"].to("cuda")
+    narrow = exact.to("cuda", torch.float32)
+    inputs = exact.inputs(40, matrices=True)
+    inputs["pose"] *= 10.0 ** torch.linspace(-6, 0, 40, dtype=torch.double, device="cuda")[:, None, None, None]
+    found, wanted = forward(narrow, narrowed(inputs), narrow.prepared()), expected(exact, inputs)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other)
+    still = {**narrowed(inputs), "pose": torch.zeros(40, 165, device="cuda")}
+    rest = forward(narrow, still, narrow.prepared())
+    torch.testing.assert_close(rest[6], rest[2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_bad_body_leaves_the_others_alone(value: float) -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared = model.prepared()
+    inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(70).items()}
+    bad = {name: tensor.detach().clone() for name, tensor in inputs.items()}
+    bad["pose"][41, 7] = value
+    bad["shape_coefficients"][41, 0] = value
+    bad = {name: tensor.requires_grad_() for name, tensor in bad.items()}
+    others = torch.arange(70, device="cuda") != 41
+    clean, dirty = forward(model, inputs, prepared), forward(model, bad, prepared)
+    assert dirty[0][41].isnan().any()
+    for one, other in zip(clean, dirty, strict=True):
+        assert torch.equal(one[others], other[others])
+    clean[0].square().sum().backward()
+    dirty[0].square().sum().backward()
+    for name in inputs:
+        assert torch.equal(inputs[name].grad[others], bad[name].grad[others])
+
+
+def test_the_same_bits_from_run_to_run() -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(333)
+    pose = inputs["pose"].requires_grad_()
+
+    def run() -> tuple[Tensor, ...]:
+        vertices = forward(model, inputs, prepared)[0]
+        return vertices.detach(), *torch.autograd.grad(vertices.square().sum(), pose)
+
+    first = run()
+    for _ in range(3):
+        assert all(map(torch.equal, first, run()))
+
+
+def test_changed_pose_directions_are_noticed() -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(20)
+    forward(model, inputs, prepared)
+    assert model.posedirs is not None
+    model.posedirs.mul_(1.5)
+    with pytest.raises(ValueError, match="posedirs was changed in place after smplx::prepare"):
+        forward(model, inputs, prepared)

@@ -1,0 +1,190 @@
+"""A rig: the operator's model tensors, what is prepared from them, and a module that keeps the two in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Posed(NamedTuple):
+    """What a body returns, for any leading batch dimensions `...`; V vertices, J joints.
+
+    All but the first two are empty without intermediates.
+    """
+
+    vertices: Tensor
+    """[..., V, 3], with translation"""
+    joints: Tensor
+    """[..., J, 3], posed, with translation"""
+    v_shaped: Tensor
+    """[..., V, 3], template and shape"""
+    J_shaped: Tensor
+    """[..., J, 3], joints at rest"""
+    rot_mats: Tensor
+    """[..., J, 3, 3], each joint's own rotation"""
+    A_global: Tensor
+    """[..., J, 4, 4], what moves a point of the rest shape with a joint; without translation"""
+    v_posed: Tensor
+    """[..., V, 3], what is skinned: v_shaped, offsets and pose correctives"""
+
+
+class Rig(NamedTuple):
+    """The tensors of one model under the operator's names, and what `smplx::prepare` made of them."""
+
+    v_template: Tensor  # [V, 3]
+    shapedirs: Tensor  # [V, 3, C]
+    posedirs: Tensor | None  # [9 (J - 1), 3 V]
+    J_regressor: Tensor | None  # [J, V], or the last two
+    parents: Tensor  # [J], -1 at a root
+    lbs_weights: Tensor  # [V, J]
+    J_template: Tensor | None = None  # [J, 3]
+    J_shapedirs: Tensor | None = None  # [J, 3, C]
+    prepared: tuple[Tensor, ...] = ()
+
+    def prepare(self) -> Rig:
+        """The same rig with everything derived that only depends on the model."""
+        made = torch.ops.smplx.prepare(
+            self.v_template,
+            self.shapedirs,
+            self.J_regressor,
+            self.parents,
+            self.lbs_weights,
+            self.J_template,
+            self.J_shapedirs,
+        )
+        return self._replace(prepared=tuple(made))
+
+    def pose(
+        self,
+        coefficients: Tensor,  # [B, C]
+        pose: Tensor,  # [B, 3 J], [B, J, 3] or [B, J, 3, 3]
+        transl: Tensor | None = None,  # [B, 3]
+        *,
+        vertex_offsets: Tensor | None = None,  # [B, V, 3]
+        joint_offsets: Tensor | None = None,  # [B, J, 3]
+        intermediates: bool = True,
+    ) -> Posed:
+        """Bodies of these shapes in these poses, by `torch.ops.smplx.forward`."""
+        results = torch.ops.smplx.forward(
+            coefficients,
+            pose,
+            transl,
+            self.v_template,
+            self.shapedirs,
+            self.posedirs,
+            self.J_regressor,
+            self.parents,
+            self.lbs_weights,
+            self.J_template,
+            self.J_shapedirs,
+            vertex_offsets,
+            joint_offsets,
+            list(self.prepared),
+            intermediates,
+        )
+        return Posed(*results)
+
+    def subset(self, vertices: Tensor) -> Rig:
+        """The rig with these vertices [N] alone and all its joints, prepared; constants, which no gradient reaches."""
+        whole = self if self.prepared else self.prepare()
+        _, joint_template, joint_dirs, *_ = whole.prepared
+        with torch.no_grad():
+            posedirs = self.posedirs
+            if posedirs is not None:
+                posedirs = posedirs.unflatten(1, (-1, 3))[:, vertices].flatten(1)
+            return Rig(
+                v_template=self.v_template[vertices],
+                shapedirs=self.shapedirs[vertices],
+                posedirs=posedirs,
+                J_regressor=None,
+                parents=self.parents,
+                lbs_weights=self.lbs_weights[vertices],
+                J_template=joint_template,
+                J_shapedirs=joint_dirs,
+            ).prepare()
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Those that there are, without the preparation."""
+        return (tensor for tensor in self[:8] if tensor is not None)
+
+
+class RiggedModule(nn.Module):
+    """A module whose buffers are a rig. Buffers may be moved, replaced or written to at any time.
+
+    A subclass says what its rig is in `_assemble`; `rig` returns it prepared. It is prepared again as soon as a tensor
+    is another one, or was written to in place. Compiled code does not look: there, call `prepare` after a change.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: Rig | None = None  # prepared
+        self._kept_for: list[tuple[int, int]] = []  # identity and version of each source it was made from
+        self.register_load_state_dict_post_hook(_prepare_again)
+
+    def _sources(self) -> list[Tensor]:
+        """The module's own tensors of which its rig is made."""
+        raise NotImplementedError
+
+    def _assemble(self) -> Rig:
+        """The rig, unprepared."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Derives again what the operator uses of the model's tensors."""
+        sources = self._sources()
+        self._kept = None
+        if _plain(sources):
+            with torch.no_grad():
+                self._kept = self._assemble().prepare()
+        self._kept_for = _identities(sources)
+
+    def rig(self) -> Rig:
+        """The model's tensors as they are now, prepared where that is possible."""
+        if torch.compiler.is_compiling():
+            return self._kept or self._assemble()
+        sources = self._sources()
+        if getattr(self, "_is_replica", False) or not _plain(sources):
+            return self._assemble()  # a copy of DataParallel for one call, a traced or a meta tensor
+        if _identities(sources) != self._kept_for:
+            self.prepare()
+        kept = self._kept
+        if kept is None:
+            return self._assemble()
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources):
+            # A gradient reaches the sources through what is assembled now; the preparation holds for sources only.
+            now = self._assemble()
+            same = all(a is b for a, b in zip(now.tensors(), kept.tensors(), strict=True))
+            return now._replace(prepared=kept.prepared) if same else now
+        return kept
+
+    def _apply(self, fn: Any, recurse: bool = True) -> RiggedModule:
+        # Moved or converted tensors are new ones: what was derived from the old ones is derived again.
+        super()._apply(fn, recurse)
+        self.prepare()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": None, "_kept_for": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.prepare()
+
+
+def _prepare_again(module: RiggedModule, _: Any) -> None:
+    """After a state was loaded into the tensors in place."""
+    module.prepare()
+
+
+def _identities(tensors: list[Tensor]) -> list[tuple[int, int]]:
+    """Which tensors these are, and how often each was written to; a tensor of inference mode does not tell."""
+    return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+
+def _plain(tensors: list[Tensor]) -> bool:
+    """Whether the tensors have values that can be looked at."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return not any(tensor.is_meta or wrapped(tensor) for tensor in tensors)

@@ -2,7 +2,8 @@
 
 from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
 from avatorch import _native, batching
-from avatorch.body import Body, Posed, open_body
+from avatorch.body import Body, open_body
+from avatorch.rig import Posed
 from avatorch.setup import info, library_path, warm_up
 
 __version__: str = _native.build_info()["version"]

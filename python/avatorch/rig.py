@@ -68,6 +68,8 @@ class Rig(NamedTuple):
         intermediates: bool = True,
     ) -> Posed:
         """Bodies of these shapes in these poses, by `torch.ops.smplx.forward`."""
+        if self.v_template.shape[0] == 0:
+            return self._skeleton(coefficients, pose, transl, joint_offsets)
         results = torch.ops.smplx.forward(
             coefficients,
             pose,
@@ -86,6 +88,23 @@ class Rig(NamedTuple):
             intermediates,
         )
         return Posed(*results)
+
+    def _skeleton(
+        self, coefficients: Tensor, pose: Tensor, transl: Tensor | None, joint_offsets: Tensor | None
+    ) -> Posed:
+        """The same of a rig without vertices, by the stages."""
+        smplx = torch.ops.smplx
+        rot_mats = pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], -1, 3))  # [B, J, 3, 3]
+        at_rest = smplx.blend_shapes(self.J_template, self.J_shapedirs, coefficients)  # [B, J, 3]
+        if joint_offsets is not None:
+            at_rest = at_rest + joint_offsets
+        leading = [tensor.shape[:1] for tensor in (rot_mats, at_rest, transl) if tensor is not None]
+        batch = torch.broadcast_shapes(*leading)
+        rot_mats, at_rest = rot_mats.expand(*batch, -1, -1, -1), at_rest.expand(*batch, -1, -1)
+        joints, transforms = smplx.kinematic_chain(rot_mats, at_rest, self.parents)
+        joints = joints if transl is None else joints + transl[:, None]
+        nothing = joints.new_empty(*batch, 0, 3)
+        return Posed(nothing, joints, nothing, at_rest, rot_mats, transforms, nothing)
 
     def subset(self, vertices: Tensor) -> Rig:
         """The rig with these vertices [N] alone and all its joints, prepared; constants, which no gradient reaches."""

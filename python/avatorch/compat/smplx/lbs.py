@@ -91,7 +91,7 @@ def find_dynamic_lmk_idx_and_bcoords(
     pose2rot: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The landmarks of the face's contour as seen with the head turned: faces [B, L], coordinates [B, L, 3]."""
-    batch = len(vertices)
+    batch = vertices.shape[0]
     chain = torch.as_tensor(neck_kin_chain, device=pose.device)
     if pose2rot:
         vectors = pose.reshape(batch, -1, 3).index_select(1, chain)  # [B, N, 3]
@@ -117,7 +117,7 @@ def contour(turns: Tensor, faces_idx: Tensor, bary_coords: Tensor) -> tuple[Tens
 def transform_mat(R: Tensor, t: Tensor) -> Tensor:
     """R [B, 3, 3], t [B, 3, 1] -> [B, 4, 4]"""
     upper = torch.cat([R, t], dim=2)
-    last = torch.tensor([0, 0, 0, 1], dtype=R.dtype, device=R.device).expand(len(R), 1, 4)
+    last = torch.tensor([0, 0, 0, 1], dtype=R.dtype, device=R.device).expand(R.shape[0], 1, 4)
     return torch.cat([upper, last], dim=1)
 
 

@@ -236,14 +236,14 @@ class SMPL(RiggedModule):
             joints = self._mapped(joints, vertices)
             if shift is not None:
                 joints, vertices = joints + shift[:, None], vertices + shift[:, None]
-        batch = len(posed.joints)
+        batch = posed.joints.shape[0]
         for name, part in parts.items():
             if any(name == field for field in output):
                 setattr(output, name, part.expand(batch, *part.shape[1:]) if pose[name] is None else part)
         dtype = self.v_template.dtype
         output.vertices = _like(vertices, dtype) if return_verts else None
         output.joints = _like(joints, dtype)
-        output.betas = betas.expand(batch, -1) if len(betas) == 1 else betas
+        output.betas = betas.expand(batch, -1) if betas.shape[0] == 1 else betas
         if return_full_pose:
             output.full_pose = full_pose
         output.A_global, output._shift = _like(posed.A_global, dtype), shift
@@ -282,7 +282,7 @@ class SMPL(RiggedModule):
             return getattr(self, name)
         if self._takes_matrices:
             size = {"betas": self.num_betas, "expression": self.num_expression_coeffs, "transl": 3}[name]
-            return self.v_template.new_zeros(1 if of is None else len(of), size)
+            return self.v_template.new_zeros(1 if of is None else of.shape[0], size)
         raise AttributeError(
             f"{type(self).__name__}: {name} is missing: give it, or construct the model with create_{name}=True"
         )
@@ -383,7 +383,7 @@ class SMPLLayer(SMPL):
 
 def _joined(parts: dict[str, Tensor]) -> Tensor:
     """Parts [B|1, n, ...] side by side: [B, sum of n, ...]."""
-    sizes = {name: len(part) for name, part in parts.items()}
+    sizes = {name: part.shape[0] for name, part in parts.items()}
     batch = next((size for size in sizes.values() if size != 1), 1)
     wrong = [f"{name} {size}" for name, size in sizes.items() if size not in (1, batch)]
     if wrong:

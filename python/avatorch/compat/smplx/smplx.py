@@ -142,7 +142,7 @@ class SMPLX(Expressive, SMPLH):
             expression=expression,
         )
         if self._takes_matrices:
-            output.transl = output.joints.new_zeros(len(output.joints), 3) if transl is None else transl
+            output.transl = output.joints.new_zeros(output.joints.shape[0], 3) if transl is None else transl
         elif return_shaped:
             output.v_shaped = self._shaped(output.betas)
         result: SMPLXOutput = output

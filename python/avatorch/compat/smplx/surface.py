@@ -36,7 +36,7 @@ class Surface(NamedTuple):
         ):
             turns = rot_mats.index_select(1, self.neck_kin_chain)
             dynamic_idx, dynamic_bary = contour(turns, self.dynamic_lmk_faces_idx, self.dynamic_lmk_bary_coords)
-            batch = len(mesh)
+            batch = mesh.shape[0]
             faces_idx = torch.cat([faces_idx.expand(batch, -1), dynamic_idx], 1)
             bary_coords = torch.cat([bary_coords.expand(batch, -1, -1), dynamic_bary.to(mesh.dtype)], 1)
         return [*found, torch.ops.smplx.landmarks(mesh, self.faces, faces_idx, bary_coords)]

@@ -123,7 +123,7 @@ def to_np(array: Any, dtype: Any = np.float32) -> np.ndarray:
     if hasattr(array, "todense"):
         array = array.todense()
     if isinstance(array, Tensor):
-        array = array.detach().cpu()
+        array = array.detach().cpu().numpy()
     return np.array(array, dtype=dtype)
 
 

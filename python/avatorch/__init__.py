@@ -3,11 +3,11 @@
 from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
 from avatorch import _native, batching
 from avatorch.body import Body, open_body
-from avatorch.rig import Posed
+from avatorch.rig import Posed, plain_torch
 from avatorch.setup import info, library_path, warm_up
 
 __version__: str = _native.build_info()["version"]
 
 batching.register()
 
-__all__ = ["Body", "Posed", "info", "library_path", "open_body", "warm_up"]
+__all__ = ["Body", "Posed", "info", "library_path", "open_body", "plain_torch", "warm_up"]

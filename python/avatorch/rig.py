@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+_plain_torch: ContextVar[bool] = ContextVar("plain_torch", default=False)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Within it bodies are posed by `avatorch.reference`, in torch's own operators: slow, but ONNX knows them.
+
+    with avatorch.plain_torch():
+        torch.onnx.export(body, ...)
+    """
+    token = _plain_torch.set(True)
+    try:
+        yield
+    finally:
+        _plain_torch.reset(token)
 
 
 class Posed(NamedTuple):
@@ -68,6 +87,8 @@ class Rig(NamedTuple):
         intermediates: bool = True,
     ) -> Posed:
         """Bodies of these shapes in these poses, by `torch.ops.smplx.forward`."""
+        if _plain_torch.get():
+            return self._by_reference(coefficients, pose, transl, vertex_offsets, joint_offsets)
         if self.v_template.shape[0] == 0:
             return self._skeleton(coefficients, pose, transl, joint_offsets)
         results = torch.ops.smplx.forward(
@@ -86,6 +107,33 @@ class Rig(NamedTuple):
             joint_offsets,
             list(self.prepared),
             intermediates,
+        )
+        return Posed(*results)
+
+    def _by_reference(
+        self,
+        coefficients: Tensor,
+        pose: Tensor,
+        transl: Tensor | None,
+        vertex_offsets: Tensor | None,
+        joint_offsets: Tensor | None,
+    ) -> Posed:
+        from avatorch import reference  # an ordinary call never needs it
+
+        results = reference.forward(
+            coefficients,
+            pose,
+            transl,
+            self.v_template,
+            self.shapedirs,
+            self.posedirs,
+            self.parents,
+            self.lbs_weights,
+            J_regressor=self.J_regressor,
+            J_template=self.J_template,
+            J_shapedirs=self.J_shapedirs,
+            vertex_offsets=vertex_offsets,
+            joint_offsets=joint_offsets,
         )
         return Posed(*results)
 

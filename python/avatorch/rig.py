@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 _plain_torch: ContextVar[bool] = ContextVar("plain_torch", default=False)
 
 

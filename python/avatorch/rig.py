@@ -1,30 +1,28 @@
 """A rig: the operator's model tensors, what is prepared from them, and a module that keeps the two in step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-_plain_torch: ContextVar[bool] = ContextVar("plain_torch", default=False)
+_plain_torch = False  # a global, not a context variable: compiled code must be able to read it
 
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Within it bodies are posed by `avatorch.reference`, in torch's own operators: slow, but ONNX knows them.
+    """Within it, in every thread, bodies are posed by `avatorch.reference`: in torch's own operators, which ONNX knows.
 
     with avatorch.plain_torch():
         torch.onnx.export(body, ...)
     """
-    token = _plain_torch.set(True)
+    global _plain_torch
+    before, _plain_torch = _plain_torch, True
     try:
         yield
     finally:
-        _plain_torch.reset(token)
+        _plain_torch = before
 
 
 class Posed(NamedTuple):
@@ -62,7 +60,7 @@ class Rig(NamedTuple):
     J_shapedirs: Tensor | None = None  # [J, 3, C]
     prepared: tuple[Tensor, ...] = ()
 
-    def prepare(self) -> Rig:
+    def prepare(self) -> "Rig":
         """The same rig with everything derived that only depends on the model."""
         made = torch.ops.smplx.prepare(
             self.v_template,
@@ -86,7 +84,7 @@ class Rig(NamedTuple):
         intermediates: bool = True,
     ) -> Posed:
         """Bodies of these shapes in these poses, by `torch.ops.smplx.forward`."""
-        if _plain_torch.get():
+        if _plain_torch:
             return self._by_reference(coefficients, pose, transl, vertex_offsets, joint_offsets)
         if self.v_template.shape[0] == 0:
             return self._skeleton(coefficients, pose, transl, joint_offsets)
@@ -153,7 +151,7 @@ class Rig(NamedTuple):
         nothing = joints.new_empty(*batch, 0, 3)
         return Posed(nothing, joints, nothing, at_rest, rot_mats, transforms, nothing)
 
-    def subset(self, vertices: Tensor) -> Rig:
+    def subset(self, vertices: Tensor) -> "Rig":
         """The rig with these vertices [N] alone and all its joints, prepared; constants, which no gradient reaches."""
         whole = self if self.prepared else self.prepare()
         _, joint_template, joint_dirs, *_ = whole.prepared
@@ -214,22 +212,21 @@ class RiggedModule(nn.Module):
         sources = self._sources()
         if getattr(self, "_is_replica", False) or not _plain(sources):
             return self._assemble()  # a copy of DataParallel for one call, a traced or a meta tensor
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources):
+            now = self._assemble()
+            known = {id(tensor) for tensor in sources}
+            if any(id(tensor) not in known for tensor in now.tensors()):
+                return now  # a gradient must reach the sources through what is assembled of them
         if _identities(sources) != self._kept_for:
             self.prepare()
-        kept = self._kept
-        if kept is None:
-            return self._assemble()
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources):
-            # A gradient reaches the sources through what is assembled now; the preparation holds for sources only.
-            now = self._assemble()
-            same = all(a is b for a, b in zip(now.tensors(), kept.tensors(), strict=True))
-            return now._replace(prepared=kept.prepared) if same else now
-        return kept
+        return self._kept or self._assemble()
 
-    def _apply(self, fn: Any, recurse: bool = True) -> RiggedModule:
+    def _apply(self, fn: Any, recurse: bool = True) -> "RiggedModule":
         # Moved or converted tensors are new ones: what was derived from the old ones is derived again.
         super()._apply(fn, recurse)
-        self.prepare()
+        self._kept, self._kept_for = None, []
+        with suppress(IndexError, ValueError):  # `to_empty` leaves anything in memory; a call says what is wrong
+            self.prepare()
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -143,6 +143,17 @@ def test_compiled(folder: Path, family: str, make: Any) -> None:
     same(torch.compile(model, fullgraph=True, backend="aot_eager")(**given), model(**given))
 
 
+def test_compiled_code_after_a_change(folder: Path) -> None:
+    model, given = model_and_arguments(folder)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled(**given)
+    model.v_template[3] += 1
+    with pytest.raises(ValueError, match="v_template was changed in place after smplx::prepare"):
+        compiled(**given)
+    model.prepare()
+    same(compiled(**given), pickle.loads(pickle.dumps(model))(**given))
+
+
 class Exported(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()

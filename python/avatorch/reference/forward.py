@@ -1,7 +1,5 @@
 """The whole body: the stages one after another."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

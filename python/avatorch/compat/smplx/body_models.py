@@ -11,8 +11,8 @@ from .mano import MANO, MANOLayer
 from .smpl import SMPL, SMPLLayer
 from .smplh import SMPLH, SMPLHLayer
 from .smplx import SMPLX, SMPLXLayer
+from .utils import Array as Array
 from .utils import (
-    Array,
     FLAMEOutput,
     MANOOutput,
     ModelOutput,
@@ -20,11 +20,11 @@ from .utils import (
     SMPLOutput,
     SMPLXOutput,
     Struct,
-    Tensor,
     find_joint_kin_chain,
     to_np,
     to_tensor,
 )
+from .utils import Tensor as Tensor
 from .vertex_ids import vertex_ids as VERTEX_IDS
 from .vertex_joint_selector import VertexJointSelector
 
@@ -71,7 +71,6 @@ __all__ = [
     "SMPLH",
     "SMPLX",
     "VERTEX_IDS",
-    "Array",
     "FLAMELayer",
     "FLAMEOutput",
     "MANOLayer",
@@ -84,7 +83,6 @@ __all__ = [
     "SMPLXLayer",
     "SMPLXOutput",
     "Struct",
-    "Tensor",
     "VertexJointSelector",
     "blend_shapes",
     "build_layer",

@@ -238,8 +238,9 @@ class SMPL(RiggedModule):
                 joints, vertices = joints + shift[:, None], vertices + shift[:, None]
         batch = posed.joints.shape[0]
         for name, part in parts.items():
-            if any(name == field for field in output):
-                setattr(output, name, part.expand(batch, *part.shape[1:]) if pose[name] is None else part)
+            if hasattr(output, name):  # the eyes are no field
+                shared = pose[name] is None and part.shape[0] != batch
+                setattr(output, name, part.expand(batch, *part.shape[1:]) if shared else part)
         dtype = self.v_template.dtype
         output.vertices = _like(vertices, dtype) if return_verts else None
         output.joints = _like(joints, dtype)

@@ -1,7 +1,5 @@
 """The joints that lie on the surface: selected vertices, landmarks of the face, and its contour."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -41,7 +39,7 @@ class Surface(NamedTuple):
             bary_coords = torch.cat([bary_coords.expand(batch, -1, -1), dynamic_bary.to(mesh.dtype)], 1)
         return [*found, torch.ops.smplx.landmarks(mesh, self.faces, faces_idx, bary_coords)]
 
-    def on_needed_vertices(self) -> tuple[Tensor, Surface]:
+    def on_needed_vertices(self) -> "tuple[Tensor, Surface]":
         """The vertices [N] that the points depend on, and the same surface over these alone."""
         tables = [table for table in (self.lmk_faces_idx, self.dynamic_lmk_faces_idx) if table is not None]
         corners = torch.cat([self.faces[table.flatten()] for table in tables]) if tables else self.faces[:0]  # [F', 3]

@@ -249,6 +249,18 @@ def test_on_a_gpu(folder: Path, family: str) -> None:
     same(moved.cpu()(**given), wanted)
 
 
+def test_a_replica(folder: Path) -> None:
+    """As DataParallel makes one for each call: parameters are plain attributes, every tensor is a copy."""
+    model, given = model_and_arguments(folder)
+    replica = model._replicate_for_data_parallel()
+    replica.vertex_joint_selector = copy.deepcopy(model.vertex_joint_selector)
+    for name, parameter in model._parameters.items():
+        setattr(replica, name, parameter.clone())
+    replica._buffers = {name: buffer.clone() for name, buffer in model._buffers.items()}
+    same(replica(**given), model(**given))
+    same(replica(betas=given["betas"], return_verts=True), model(betas=given["betas"]))
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_replicated(folder: Path) -> None:

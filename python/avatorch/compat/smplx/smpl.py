@@ -225,7 +225,7 @@ class SMPL(RiggedModule):
             expression = self._argument("expression", expression, of=full_pose)
             coefficients = _joined({"betas": betas, "expression": expression})
             output.expression = expression
-        shift = self._translation(transl)
+        shift = getattr(self, "transl", None) if transl is None and not self._takes_matrices else transl
         posed, surface = self._pose(
             coefficients, full_pose, shift, vertex_offsets, joint_offsets, whole=return_verts or not on_surface
         )
@@ -266,30 +266,27 @@ class SMPL(RiggedModule):
         else:
             vertices, surface, rig = needed
             vertex_offsets = None if vertex_offsets is None else vertex_offsets.index_select(1, vertices)
-        # A mapper sees joints without translation.
-        inside = [coefficients, full_pose, None if self.joint_mapper is not None else shift]
-        coefficients, pose, transl = (None if t is None else widened(t) for t in inside)  # type: ignore[assignment]
-        offsets = {
-            "vertex_offsets": None if vertex_offsets is None else widened(vertex_offsets),
-            "joint_offsets": None if joint_offsets is None else widened(joint_offsets),
-        }
-        return rig.pose(coefficients, pose, transl, **offsets), surface  # type: ignore[arg-type]
+        posed = rig.pose(
+            widened(coefficients),
+            widened(full_pose),
+            None if shift is None or self.joint_mapper is not None else widened(shift),  # a mapper sees joints without
+            vertex_offsets=None if vertex_offsets is None else widened(vertex_offsets),
+            joint_offsets=None if joint_offsets is None else widened(joint_offsets),
+        )
+        return posed, surface
 
     def _argument(self, name: str, given: Tensor | None, of: Tensor | None = None) -> Tensor:
         """A call's argument, or the parameter in its place; of a layer, zeros."""
         if given is not None:
             return given
-        if name in self._parameters:
-            return getattr(self, name)
         if self._takes_matrices:
-            size = {"betas": self.num_betas, "expression": self.num_expression_coeffs, "transl": 3}[name]
+            size = self.num_betas if name == "betas" else self.num_expression_coeffs
             return self.v_template.new_zeros(1 if of is None else of.shape[0], size)
+        if hasattr(self, name):
+            return getattr(self, name)
         raise AttributeError(
             f"{type(self).__name__}: {name} is missing: give it, or construct the model with create_{name}=True"
         )
-
-    def _translation(self, given: Tensor | None) -> Tensor | None:
-        return self._parameters.get("transl") if given is None else given
 
     def _vectors(self, pose: dict[str, Tensor | None]) -> tuple[Tensor, dict[str, Tensor]]:
         """The full pose [B, 3 J] and each part of it, as vectors."""

@@ -50,6 +50,8 @@ def read_archive(path: Path) -> Motion:
             raise ValueError(f"it has neither poses nor smplVersion, but {', '.join(sorted(members)) or 'nothing'}")
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
+    except OSError as error:  # an offset that leads out of the file
+        raise ValueError(f"{path}: the archive is damaged ({error.strerror})") from None
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndarray:

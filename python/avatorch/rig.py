@@ -153,9 +153,9 @@ class Rig(NamedTuple):
 
     def subset(self, vertices: Tensor) -> "Rig":
         """The rig with these vertices [N] alone and all its joints, prepared; constants, which no gradient reaches."""
-        whole = self if self.prepared else self.prepare()
-        _, joint_template, joint_dirs, *_ = whole.prepared
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
+            whole = self if self.prepared else self.prepare()
+            _, joint_template, joint_dirs, *_ = whole.prepared
             posedirs = self.posedirs
             if posedirs is not None:
                 posedirs = posedirs.unflatten(1, (-1, 3))[:, vertices].flatten(1)
@@ -201,7 +201,7 @@ class RiggedModule(nn.Module):
         sources = self._sources()
         self._kept = None
         if _plain(sources):
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a backward pass later
                 self._kept = self._assemble().prepare()
         self._kept_for = _identities(sources)
 

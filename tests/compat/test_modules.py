@@ -75,6 +75,18 @@ def test_writing_to_buffers(folder: Path, name: str) -> None:
     same(model(**given), pickle.loads(pickle.dumps(model))(**given))
 
 
+def test_training_after_inference(folder: Path) -> None:
+    model, given = model_and_arguments(folder)
+    with torch.inference_mode():
+        model(**given, return_verts=False)
+        model.v_template[0] += 1
+        wanted = model(**given).joints, model(**given, return_verts=False).joints
+    for verts, joints in zip((True, False), wanted, strict=True):
+        torch.testing.assert_close(model(**given, return_verts=verts).joints, joints.clone())
+        model(betas=given["betas"], return_verts=verts).joints.square().sum().backward()
+        assert model.body_pose.grad.abs().sum() > 0
+
+
 def test_gradients_of_buffers(folder: Path) -> None:
     model, given = model_and_arguments(folder)
     for name in ("shapedirs", "expr_dirs", "v_template"):

@@ -361,8 +361,9 @@ class SMPL(RiggedModule):
         if not rig.prepared or (torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())):
             return None
         if self._points is None:
-            vertices, surface = self._surface().on_needed_vertices()
-            self._points = vertices, surface, rig.subset(vertices)
+            with torch.inference_mode(False):  # as in `prepare`
+                vertices, surface = self._surface().on_needed_vertices()
+                self._points = vertices, surface, rig.subset(vertices)
         return self._points
 
     def __getstate__(self) -> dict[str, Any]:

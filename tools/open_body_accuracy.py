@@ -97,11 +97,11 @@ def main() -> None:
     describe("same shape, pose and face units: vertices", (ours[0] - theirs[0]).norm(dim=-1) * 1e3)
     describe("same shape, pose and face units: joints", (ours[1] - theirs[1]).norm(dim=-1) * 1e3)
 
-    # What float16 costs: against the directions before rounding.
+    # What 16 bits cost: against the directions before rounding.
     exact = torch.from_numpy(np.einsum("cvx,ck->vxk", reference.basis, reference.directions))  # [V, 3, 20]
     error = body.shapedirs[..., :NUM_BETAS] - exact
     rounding = torch.einsum("vxk,bk->bvx", error, coefficients[:, :NUM_BETAS])
-    describe("float16 shapedirs against float64, betas from N(0, 1)", rounding.norm(dim=-1) * 1e3)
+    describe("16-bit shapedirs against float64, betas from N(0, 1)", rounding.norm(dim=-1) * 1e3)
 
     adults = blend_shape_coefficients(reference.model, sample_adults(reference.model, 400, seed=1))
     rest = reference.template + np.einsum("nc,cvx->nvx", adults, reference.basis)

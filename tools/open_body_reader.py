@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     metadata = header.pop("__metadata__")
-    dtypes = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "U16": np.uint16}
+    dtypes = {"I16": np.int16, "F32": np.float32, "I32": np.int32, "U16": np.uint16}
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
@@ -60,8 +60,14 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, metadata
 
 
+def directions(tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """The shape directions in metres, [V, 3, 72]."""
+    return tensors["shapedirs"] * tensors["shapedirs_scale"].astype(np.float64)
+
+
 def read_body(path: Path = OPEN_BODY) -> OpenBody:
     tensors, metadata = read_tensors(path)
+    tensors |= {"shapedirs": directions(tensors)}
     wide = {name: torch.from_numpy(tensor.astype(np.float64)) for name, tensor in tensors.items()}
     lbs_weights = torch.zeros(len(wide["v_template"]), len(wide["J_template"]), dtype=torch.float64)
     lbs_weights.scatter_add_(1, wide["lbs_weight_joints"].long(), wide["lbs_weight_values"])

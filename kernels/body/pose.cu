@@ -1,6 +1,7 @@
 // From pose and shape coefficients to the posed skeleton of a body, and back; a block for each body. Phases: rotations,
 // rest joints, chain; backwards: chain, rotations.
 #include "common/chain.cuh"
+#include "common/half_pair.cuh"
 #include "common/rotation.cuh"
 
 struct PoseParams {
@@ -14,6 +15,8 @@ struct PoseParams {
   void* rot_mats;             // [B, J, 3, 3]
   void* joints;               // [B, J, 3], rest joints
   void* features;             // [B, J - 1, 3, 3], rotation minus identity, or null
+  unsigned short* halves;     // [B.., 3, F'], the features in units below as halves: low, high, high; or null
+  float* feature_unit;        // [B], with the above
   void* posed;                // [B, J, 3]
   void* transforms;           // [B, J, 4, 4]
   long long pose_step;        // elements from one body to the next; 0 where all bodies share
@@ -24,8 +27,9 @@ struct PoseParams {
   long long joint_count;
   long long shape_count;  // C
   long long matrices;     // 1 when the pose is given as matrices
+  long long padded;       // F'
 };
-static_assert(sizeof(PoseParams) == 20 * 8, "the twin in pose.rs has the same fields");
+static_assert(sizeof(PoseParams) == 23 * 8, "the twin in pose.rs has the same fields");
 
 template <class T>
 __device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats) {
@@ -46,6 +50,29 @@ __device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats
       if (features && j > 0) features[9 * (j - 1) + i] = r[i] - (i % 4 == 0 ? T(1) : T(0));
     }
   }
+}
+
+// The features of a body as pairs of halves, in the order in which they meet the model's: high, low, high.
+template <class T>
+__device__ void features_in_halves(const PoseParams& p, long long body, const T* rot_mats) {
+  __shared__ float largest_of[8];  // warps: a block of this kernel has at most 256 threads
+  const int count = 9 * int(p.joint_count - 1);
+  const auto feature = [&](int i) { return float(rot_mats[9 + i]) - (i % 9 % 4 == 0 ? 1.f : 0.f); };
+  float largest = 0.f;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, fabsf(feature(i)));
+  for (int offset = 16; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_down_sync(0xffffffffu, largest, offset));
+  if (threadIdx.x % 32 == 0) largest_of[threadIdx.x / 32] = largest;
+  __syncthreads();
+  for (int warp = 0; warp < int(blockDim.x / 32); ++warp) largest = fmaxf(largest, largest_of[warp]);
+  const float scale = scale_for(largest);
+  unsigned short* halves = p.halves + body * 3 * p.padded;
+  for (int i = threadIdx.x; i < p.padded; i += blockDim.x) {
+    const HalfPair pair = i < count ? split(scale * feature(i)) : HalfPair{0, 0};
+    halves[i] = pair.low;
+    halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
+  }
+  if (threadIdx.x == 0) p.feature_unit[body] = 1.f / scale;
 }
 
 template <class T>
@@ -74,6 +101,7 @@ __global__ void pose(const PoseParams p) {
   local_rotations(p, body, rot_mats);
   rest_joints(p, body, joints);
   __syncthreads();
+  if (p.halves) features_in_halves(p, body, rot_mats);
   chain_forward(memory, rot_mats, joints, p.parents, count);
   const T* transl = p.transl ? static_cast<const T*>(p.transl) + body * p.transl_step : nullptr;
   chain_results(memory, joints, transl, static_cast<T*>(p.posed) + body * 3 * count,

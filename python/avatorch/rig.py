@@ -70,6 +70,7 @@ class Rig(NamedTuple):
             self.lbs_weights,
             self.J_template,
             self.J_shapedirs,
+            self.posedirs,
         )
         return self._replace(prepared=tuple(made))
 

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::kinematic_chain::parents_of;
 use super::skinning::{self, Skin};
-use super::{pose, posed_skinning};
+use super::{pose, posed_skinning, slab};
 use crate::Result;
 use crate::torch::{Argument, Arguments, Outputs, entry};
 
@@ -77,8 +77,35 @@ fn backward(args: &Arguments) -> Result<Outputs> {
 
     // Vertices to posed vertices.
     let through_posed = any(&[Shape, Input::Pose, Template, Shapedirs, Posedirs, VertexOffsets]);
+    let fold = prepared_dirs.as_ref().filter(|_| regressor.is_some() && !any(&[Template, Shapedirs]));
+    let in_slabs = if any(&[Template, Shapedirs, Posedirs, Regressor, Weights, VertexOffsets])
+        || arrived_v_shaped.is_some()
+        || arrived_v_posed.is_some()
+        || (regressor.is_some() && fold.is_none())
+    {
+        None // the gradient of v_posed is itself asked for
+    } else {
+        let pair = slab::Pair::read(args.optional(25, "prepared posedirs"), args.optional(26, "prepared units"))?;
+        let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shape.size()[1], &skin)?;
+        match (&g_vertices, &by_joint) {
+            (Some(grad_vertices), Some((order, start))) if serves => Some(slab::backward(
+                &slab::Asked {
+                    grad_vertices,
+                    v_posed: &v_posed,
+                    transforms: &transforms,
+                    order,
+                    start,
+                    correctives: pair.as_ref().filter(|_| needs(Input::Pose)),
+                    shapedirs: needs(Shape).then_some(&shapedirs),
+                },
+                &skin,
+                args,
+            )?),
+            _ => None,
+        }
+    };
     let g_v_posed = match (&g_vertices, arrived_v_posed) {
-        (Some(g), arrived) if through_posed => {
+        (Some(g), arrived) if through_posed && in_slabs.is_none() => {
             Some(posed_skinning::backward(g, arrived.as_ref(), &transforms, &skin, args)?)
         }
         (_, arrived) => arrived,
@@ -87,16 +114,18 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     // Vertices to transforms, and with the joints down the chain to rotations and rest joints.
     let through_joints = any(&[Shape, Template, Shapedirs, Regressor, JointTemplate, JointDirs, JointOffsets]);
     let (g_pose, g_joints) = if through_joints || needs(Input::Pose) {
-        let mut g_transforms = arrived_transforms;
-        if let Some(g) = &g_vertices {
-            let moved = skinning::run_transforms(g, &v_posed, &skin, bodies, by_joint.as_ref(), args)?;
-            g_transforms = Some(match g_transforms {
-                Some(arrived) => arrived.f_add(&moved)?,
-                None => moved,
-            });
-        }
-        let g_features = match (&posedirs, &g_v_posed) {
-            (Some(posedirs), Some(g)) if needs(Input::Pose) => {
+        let moved = match (&in_slabs, &g_vertices) {
+            (Some(gradients), _) => Some(gradients.transforms.shallow_clone()),
+            (None, Some(g)) => Some(skinning::run_transforms(g, &v_posed, &skin, bodies, by_joint.as_ref(), args)?),
+            (None, None) => None,
+        };
+        let g_transforms = match (arrived_transforms, moved) {
+            (Some(arrived), Some(moved)) => Some(arrived.f_add(&moved)?),
+            (arrived, moved) => moved.or(arrived),
+        };
+        let g_features = match (&posedirs, &g_v_posed, &in_slabs) {
+            (_, _, Some(gradients)) => gradients.features.as_ref().map(Tensor::shallow_clone),
+            (Some(posedirs), Some(g), None) if needs(Input::Pose) => {
                 Some(g.f_view([bodies, 3 * vertices])?.f_mm(&posedirs.f_tr()?)?)
             }
             _ => None,
@@ -115,7 +144,6 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     };
 
     // Posed vertices and rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
-    let fold = prepared_dirs.as_ref().filter(|_| regressor.is_some() && !any(&[Template, Shapedirs]));
     let mut g_v_shaped = match (&g_v_posed, arrived_v_shaped) {
         (Some(g), Some(arrived)) => Some(g.f_add(&arrived)?),
         (None, arrived) => arrived,
@@ -139,9 +167,10 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         Ok(())
     };
     give(Shape, &|| {
-        let mut sum = match &g_v_shaped {
-            Some(g) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, -1])?)?,
-            None => coefficients.f_zeros_like()?.f_contiguous()?,
+        let mut sum = match (&g_v_shaped, in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref())) {
+            (_, Some(sum)) => sum.shallow_clone(),
+            (Some(g), None) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, -1])?)?,
+            (None, None) => coefficients.f_zeros_like()?.f_contiguous()?,
         };
         let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
         if let Some(dirs) = dirs {
@@ -159,7 +188,11 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     give(Transl, &|| {
         let sum =
             |g: &Option<Tensor>| g.as_ref().map(|g| g.f_sum_dim_intlist([1i64].as_slice(), false, None)).transpose();
-        Ok(match (sum(&g_vertices)?, sum(&g_posed)?) {
+        let of_vertices = match &in_slabs {
+            Some(gradients) => Some(gradients.sums.shallow_clone()),
+            None => sum(&g_vertices)?,
+        };
+        Ok(match (of_vertices, sum(&g_posed)?) {
             (Some(a), Some(b)) => a.f_add(&b)?,
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => Tensor::f_zeros([bodies, 3], (joints.kind(), joints.device()))?,

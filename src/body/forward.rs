@@ -12,70 +12,160 @@ use tch::Tensor;
 
 use super::kinematic_chain::parents_of;
 use super::skinning::{Skin, batched, common_batch};
-use super::{pose, posed_skinning};
+use super::{pose, posed_skinning, slab};
 use crate::torch::{Argument, Arguments, Outputs, entry};
 use crate::{Error, Result};
 
 entry!(avatorch_forward, "smplx::forward", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let model = Model::read(args)?;
-    let (shape, pose) =
-        (args.tensor(0, "shape_coefficients")?.like(model.template)?, args.tensor(1, "pose")?.like(model.template)?);
-    let per_body =
-        [args.optional(2, "transl"), args.optional(11, "vertex_offsets"), args.optional(12, "joint_offsets")];
-    let mut batches = vec![shape, pose];
-    batches.extend((model.template.tensor.dim() == 3).then_some(model.template));
-    batches.extend(per_body.into_iter().flatten());
-    let bodies = common_batch(&batches);
-
-    let shape = batched(shape, bodies, &[model.shapes])?.contiguous()?;
-    let pose = read_pose(pose, bodies, model.joints)?.contiguous()?;
-    let read = |argument: Option<Argument<'_>>, rest: &[i64]| match argument {
-        Some(argument) => batched(argument.like(model.template)?, bodies, rest)?.contiguous().map(Some),
-        None => Ok(None),
+    let inputs = Inputs::read(args, &model)?;
+    let pair = slab::Pair::read(args.optional(17, "prepared posedirs"), args.optional(18, "prepared units"))?;
+    let has_pair = pair.is_some() == model.posedirs.is_some();
+    let body = match model.folded_joints(args)? {
+        Some(joints)
+            if has_pair
+                && model.template.tensor.dim() == 2
+                && slab::serves(inputs.bodies, model.shapes, &model.skin)? =>
+        {
+            in_slabs(&model, &inputs, &joints, pair.as_ref(), args)?
+        }
+        folded => body_by_body(&model, &inputs, folded, args)?,
     };
-    let transl = read(per_body[0], &[3])?;
-    let vertex_offsets = read(per_body[1], &[model.vertices, 3])?;
-    let joint_offsets = read(per_body[2], &[model.joints, 3])?;
+    let (vertices, [v_shaped, v_posed]) = body.skinned;
+    let pose::Skeleton { joints, rot_mats, transforms, posed, .. } = body.skeleton;
+    let mut outputs: Outputs = smallvec![Some(vertices), Some(posed)];
+    for tensor in [v_shaped, Some(joints), Some(rot_mats), Some(transforms), v_posed] {
+        // A result that is not wanted is empty, not absent: an operator returns tensors.
+        outputs.push(match tensor {
+            Some(tensor) if inputs.keep => Some(tensor),
+            _ => Some(model.template.tensor.f_new_empty([0], (inputs.pose.kind(), inputs.pose.device()))?),
+        });
+    }
+    Ok(outputs)
+}
 
-    let v_shaped = model.shaped(&shape, bodies)?;
-    let (joint_base, joint_dirs) = model.rest_joints(args, &v_shaped)?;
-    let posed = pose::forward(
-        &pose::Inputs {
-            bodies,
-            pose: &pose,
-            shape: &shape,
-            joint_base: &joint_base,
-            joint_dirs: joint_dirs.as_ref(),
-            joint_offsets: joint_offsets.as_ref(),
-            transl: transl.as_ref(),
-            parents: &model.parents,
-            wants_features: model.posedirs.is_some(),
-        },
-        args,
-    )?;
-    let correctives = match (&posed.features, &model.posedirs) {
-        (Some(features), Some(posedirs)) => Some(features.f_mm(posedirs)?.f_view([bodies, model.vertices, 3])?),
+/// A body computed: the vertices, with v_shaped and v_posed where they were kept.
+struct Posed {
+    skeleton: pose::Skeleton,
+    skinned: (Tensor, [Option<Tensor>; 2]),
+}
+
+/// Whatever the model, whatever the batch.
+fn body_by_body(
+    model: &Model<'_>,
+    inputs: &Inputs,
+    folded: Option<(Tensor, Tensor)>,
+    args: &Arguments,
+) -> Result<Posed> {
+    let v_shaped = model.shaped(&inputs.shape, inputs.bodies)?;
+    let (joint_base, joint_dirs) = match folded {
+        Some((base, dirs)) => (base, Some(dirs)),
+        None => (model.regressed_joints(args, &v_shaped)?, None),
+    };
+    let skeleton =
+        pose::forward(&inputs.skeleton(&joint_base, joint_dirs.as_ref(), model, model.posedirs.is_some(), None), args)?;
+    let correctives = match (&skeleton.features, &model.posedirs) {
+        (Some(features), Some(posedirs)) => {
+            Some(features.f_mm(posedirs)?.f_view([inputs.bodies, model.vertices, 3])?)
+        }
         _ => None,
     };
     let rest = posed_skinning::Rest {
         v_shaped: &v_shaped,
         correctives,
-        vertex_offsets: vertex_offsets.as_ref(),
-        transl: transl.as_ref(),
+        vertex_offsets: inputs.vertex_offsets.as_ref(),
+        transl: inputs.transl.as_ref(),
     };
-    let (v_posed, vertices) = posed_skinning::forward(rest, &posed.transforms, &model.skin, args)?;
-    let intermediates = [v_shaped, posed.joints, posed.rot_mats, posed.transforms, v_posed];
-    let mut outputs: Outputs = smallvec![Some(vertices), Some(posed.posed)];
-    for tensor in intermediates {
-        // A result that is not wanted is empty, not absent: an operator returns tensors.
-        outputs.push(Some(if args.number(0) == 0 {
-            tensor.f_new_empty([0], (tensor.kind(), tensor.device()))?
-        } else {
-            tensor
-        }));
+    let (v_posed, vertices) = posed_skinning::forward(rest, &skeleton.transforms, &model.skin, args)?;
+    Ok(Posed { skeleton, skinned: (vertices, [Some(v_shaped), Some(v_posed)]) })
+}
+
+/// Many bodies on a GPU.
+fn in_slabs(
+    model: &Model<'_>,
+    inputs: &Inputs,
+    (joint_base, joint_dirs): &(Tensor, Tensor),
+    pair: Option<&slab::Pair>,
+    args: &Arguments,
+) -> Result<Posed> {
+    let features = pair.map(|pair| slab::Features::empty(inputs.bodies, pair)).transpose()?;
+    let skeleton =
+        pose::forward(&inputs.skeleton(joint_base, Some(joint_dirs), model, false, features.as_ref()), args)?;
+    let rest = slab::Rest {
+        bodies: inputs.bodies,
+        v_template: &model.template.contiguous()?,
+        shapedirs: &model.shapedirs,
+        shape: &inputs.shape,
+        vertex_offsets: inputs.vertex_offsets.as_ref(),
+        transl: inputs.transl.as_ref(),
+    };
+    let correctives = pair.zip(features.as_ref());
+    let (vertices, kept) = slab::skinning(&rest, correctives, &skeleton.transforms, &model.skin, inputs.keep, args)?;
+    let (v_shaped, v_posed) = kept.unzip();
+    Ok(Posed { skeleton, skinned: (vertices, [v_shaped, v_posed]) })
+}
+
+/// What differs from body to body, contiguous; a batch of 1 is shared.
+struct Inputs {
+    bodies: i64,
+    shape: Tensor,                  // [B | 1, C]
+    pose: Tensor,                   // [B | 1, 3 J], [B | 1, J, 3] or [B | 1, J, 3, 3]
+    transl: Option<Tensor>,         // [B | 1, 3]
+    vertex_offsets: Option<Tensor>, // [B | 1, V, 3]
+    joint_offsets: Option<Tensor>,  // [B | 1, J, 3]
+    keep: bool,                     // the intermediates
+}
+
+impl Inputs {
+    fn read(args: &Arguments, model: &Model<'_>) -> Result<Self> {
+        let (shape, pose) = (
+            args.tensor(0, "shape_coefficients")?.like(model.template)?,
+            args.tensor(1, "pose")?.like(model.template)?,
+        );
+        let per_body =
+            [args.optional(2, "transl"), args.optional(11, "vertex_offsets"), args.optional(12, "joint_offsets")];
+        let mut batches = vec![shape, pose];
+        batches.extend((model.template.tensor.dim() == 3).then_some(model.template));
+        batches.extend(per_body.into_iter().flatten());
+        let bodies = common_batch(&batches);
+        let read = |argument: Option<Argument<'_>>, rest: &[i64]| match argument {
+            Some(argument) => batched(argument.like(model.template)?, bodies, rest)?.contiguous().map(Some),
+            None => Ok(None),
+        };
+        Ok(Self {
+            bodies,
+            shape: batched(shape, bodies, &[model.shapes])?.contiguous()?,
+            pose: read_pose(pose, bodies, model.joints)?.contiguous()?,
+            transl: read(per_body[0], &[3])?,
+            vertex_offsets: read(per_body[1], &[model.vertices, 3])?,
+            joint_offsets: read(per_body[2], &[model.joints, 3])?,
+            keep: args.number(0) != 0,
+        })
     }
-    Ok(outputs)
+
+    /// What the skeleton is made of.
+    fn skeleton<'a>(
+        &'a self,
+        joint_base: &'a Tensor,
+        joint_dirs: Option<&'a Tensor>,
+        model: &'a Model<'_>,
+        wants_features: bool,
+        halves: Option<&'a slab::Features>,
+    ) -> pose::Inputs<'a> {
+        pose::Inputs {
+            bodies: self.bodies,
+            pose: &self.pose,
+            shape: &self.shape,
+            joint_base,
+            joint_dirs,
+            joint_offsets: self.joint_offsets.as_ref(),
+            transl: self.transl.as_ref(),
+            parents: &model.parents,
+            wants_features,
+            halves,
+        }
+    }
 }
 
 /// The tensors of the model, checked against one another.
@@ -129,28 +219,31 @@ impl<'a> Model<'a> {
         Ok(blend.f_add(template)?.f_expand(size, false)?.f_contiguous()?)
     }
 
-    /// Rest joints `[1 | B, J, 3]`, and directions `[J, 3, C]` still to be added.
-    fn rest_joints(&self, args: &Arguments, v_shaped: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let folded = |template: Argument<'_>, dirs: Argument<'_>| -> Result<_> {
-            let base = template.like(self.template)?.shape(&[self.joints, 3])?.contiguous()?.f_unsqueeze(0)?;
-            let dirs = dirs.like(self.template)?.shape(&[self.joints, 3, self.shapes])?.contiguous()?;
-            Ok((base, Some(dirs)))
-        };
-        let regressor = args.optional(6, "J_regressor");
+    /// Rest joints `[1, J, 3]` of the template and their directions `[J, 3, C]`, where they are known; then the shaped
+    /// vertices are not needed for them.
+    fn folded_joints(&self, args: &Arguments) -> Result<Option<(Tensor, Tensor)>> {
         let given = (args.optional(9, "J_template"), args.optional(10, "J_shapedirs"));
-        // A template of each body's own moves the joints too; then the folded joints do not hold.
+        // A template of each body's own moves the joints too; then the prepared ones do not hold.
         let shared_template = self.template.tensor.dim() == 2;
-        match (regressor, given, args.optional(13, "prepared J_template"), args.optional(14, "prepared J_shapedirs")) {
-            (Some(_), (None, None), Some(template), Some(dirs)) if shared_template => folded(template, dirs),
-            (Some(regressor), (None, None), ..) => {
-                let regressor = regressor.like(self.template)?.shape(&[self.joints, self.vertices])?;
-                Ok((regressor.tensor.f_matmul(v_shaped)?.f_contiguous()?, None))
+        let prepared = (args.optional(13, "prepared J_template"), args.optional(14, "prepared J_shapedirs"));
+        let (template, dirs) = match (args.optional(6, "J_regressor"), given, prepared) {
+            (Some(_), (None, None), (Some(template), Some(dirs))) if shared_template => (template, dirs),
+            (Some(_), (None, None), _) => return Ok(None),
+            (None, (Some(template), Some(dirs)), _) => (template, dirs),
+            _ => {
+                return Err(Error::Value(
+                    "smplx::forward: expected either J_regressor or both J_template and J_shapedirs, to say where the joints are".into(),
+                ));
             }
-            (None, (Some(template), Some(dirs)), ..) => folded(template, dirs),
-            _ => Err(Error::Value(
-                "smplx::forward: expected either J_regressor or both J_template and J_shapedirs, to say where the joints are".into(),
-            )),
-        }
+        };
+        let base = template.like(self.template)?.shape(&[self.joints, 3])?.contiguous()?.f_unsqueeze(0)?;
+        Ok(Some((base, dirs.like(self.template)?.shape(&[self.joints, 3, self.shapes])?.contiguous()?)))
+    }
+
+    /// Rest joints `[B, J, 3]` from the shaped vertices.
+    fn regressed_joints(&self, args: &Arguments, v_shaped: &Tensor) -> Result<Tensor> {
+        let regressor = args.tensor(6, "J_regressor")?.like(self.template)?.shape(&[self.joints, self.vertices])?;
+        Ok(regressor.tensor.f_matmul(v_shaped)?.f_contiguous()?)
     }
 }
 

@@ -5,10 +5,10 @@ use smallvec::smallvec;
 use tch::{Device, Tensor};
 
 use super::{Real, for_real};
+use crate::Result;
 use crate::cuda::Program;
 use crate::torch::parallel::{self, elements, elements_mut, int64s};
 use crate::torch::{Argument, Arguments, Outputs, entry};
-use crate::{Error, Result};
 
 pub(super) static PROGRAM: Program = Program::new(
     "body/kinematic_chain.cu",
@@ -47,18 +47,16 @@ pub(super) fn launch_shape<T: Real>(joints: i64) -> (u32, u32) {
 /// `parents [J]` of a rig of `joints` joints. On the CPU every parent must be an earlier joint, or -1; on a GPU that is
 /// not read here, since it would wait: the kernels take any other value for a root.
 pub(super) fn parents_of(parents: Argument<'_>, joints: i64) -> Result<Tensor> {
-    let parents = parents.int64()?.shape(&[joints])?.contiguous()?;
-    if parents.device() == Device::Cpu {
-        for (joint, &parent) in int64s(&parents).iter().enumerate() {
+    let dense = parents.int64()?.shape(&[joints])?.contiguous()?;
+    if dense.device() == Device::Cpu {
+        for (joint, &parent) in int64s(&dense).iter().enumerate() {
             if parent < -1 || parent >= joint as i64 {
-                return Err(Error::Index(format!(
-                    "smplx: parents[{joint}] is {parent}, expected -1 for a root or an earlier joint, 0 to {}",
-                    joint as i64 - 1
-                )));
+                let expected = format!("-1 for a root or an earlier joint, 0 to {}", joint as i64 - 1);
+                return Err(parents.wrong_index(&[joint], parent, &expected));
             }
         }
     }
-    Ok(parents)
+    Ok(dense)
 }
 
 entry!(avatorch_kinematic_chain, "smplx::kinematic_chain", forward);

@@ -9,6 +9,7 @@ mod real;
 mod rodrigues;
 mod rotation;
 mod skinning;
+mod slab;
 mod stumpff;
 
 use crate::cuda::Program;
@@ -21,5 +22,7 @@ pub(crate) static PROGRAMS: &[&Program] = &[
     &posed_skinning::PROGRAM,
     &rodrigues::PROGRAM,
     &skinning::PROGRAM,
+    &slab::PROGRAM,
+    &slab::TRANSFORMS,
     &stumpff::PROGRAM,
 ];

@@ -4,7 +4,7 @@ use tch::{Device, Tensor};
 
 use super::kinematic_chain::{Chain, GRAIN, global_transforms, launch_shape, write_results};
 use super::skinning::{body_of, step};
-use super::{Real, for_real, rotation};
+use super::{Real, for_real, rotation, slab};
 use crate::Result;
 use crate::cuda::Program;
 use crate::torch::Arguments;
@@ -27,6 +27,8 @@ struct Params {
     rot_mats: u64,      // [B, J, 3, 3]
     joints: u64,        // [B, J, 3]
     features: u64,      // [B, J - 1, 3, 3] or null
+    halves: u64,        // [B.., 3, F'] halves, or null
+    feature_unit: u64,  // [B], with the above
     posed: u64,         // [B, J, 3]
     transforms: u64,    // [B, J, 4, 4]
     pose_step: i64,     // elements from one body to the next; 0 where all bodies share
@@ -37,6 +39,7 @@ struct Params {
     joint_count: i64,
     shape_count: i64, // C
     matrices: i64,    // 1 when the pose is given as matrices
+    padded: i64,      // F'
 }
 
 /// All contiguous, on one device.
@@ -50,6 +53,7 @@ pub(super) struct Inputs<'a> {
     pub(super) transl: Option<&'a Tensor>, // [B | 1, 3]
     pub(super) parents: &'a Tensor,    // [J]
     pub(super) wants_features: bool,
+    pub(super) halves: Option<&'a slab::Features>, // to be filled, on a GPU
 }
 
 pub(super) struct Skeleton {
@@ -88,6 +92,8 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
                 rot_mats: out.rot_mats.data_ptr() as u64,
                 joints: out.joints.data_ptr() as u64,
                 features: address(out.features.as_ref()),
+                halves: address(inputs.halves.map(|features| &features.halves)),
+                feature_unit: address(inputs.halves.map(|features| &features.unit)),
                 posed: out.posed.data_ptr() as u64,
                 transforms: out.transforms.data_ptr() as u64,
                 pose_step: step(inputs.pose),
@@ -98,6 +104,7 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
                 joint_count: joints,
                 shape_count: inputs.shape.size()[1],
                 matrices: i64::from(matrices),
+                padded: inputs.halves.map_or(0, |features| features.halves.size()[1] / 3),
             };
             let (threads, shared) = launch_shape::<T>(joints);
             PROGRAM.kernel(device, T::INDEX, args.stream())?.launch_if_any(bodies as u32, threads, shared, &params, args.stream())?;

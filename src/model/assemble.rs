@@ -60,8 +60,11 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
     validate::weights(&lbs_weights, &mut warnings);
     let faces = read_indices(source, &plan.faces, plan.vertices)?;
     let v_template = read_floats(source, &plan.v_template)?;
-    let directions = |entry: Option<&Entry>, rows: usize| match (entry, v_template.dtype()) {
-        (Some(entry), _) => first_columns(read_floats(source, entry)?, used),
+    let directions = |entry: Option<&Entry>, scale: Option<&Entry>, rows: usize| match (entry, v_template.dtype()) {
+        (Some(entry), _) => {
+            let array = read_floats(source, entry)?;
+            first_columns(scale.map_or(Ok(array.clone()), |scale| scaled(&array, &read_floats(source, scale)?))?, used)
+        }
         (None, DType::F32) => Array::new::<f32>(&[rows, 3, 0], &[]),
         (None, _) => Array::new::<f64>(&[rows, 3, 0], &[]),
     };
@@ -72,13 +75,13 @@ fn read_all_but_posedirs(source: &dyn Source, plan: &Plan) -> Result<Model> {
         hand: metadata.parsed("hand", Side::from_name)?,
         num_betas: split.betas,
         num_expressions: split.expressions,
-        shapedirs: directions(plan.shapedirs.as_ref(), plan.vertices)?,
+        shapedirs: directions(plan.shapedirs.as_ref(), plan.scale.as_ref(), plan.vertices)?,
         posedirs: None,
         joints: match &plan.joint_source {
             JointSource::Regressor(entry) => Joints::Regressor { j_regressor: read_floats(source, entry)? },
             JointSource::Directions(template, entry) => Joints::Directions {
                 j_template: read_floats(source, template)?,
-                j_shapedirs: directions(entry.as_ref(), plan.joints)?,
+                j_shapedirs: directions(entry.as_ref(), None, plan.joints)?,
             },
         },
         v_template,
@@ -183,6 +186,18 @@ fn dense_weights<T: Element + AddAssign>(indices: &Array, values: &Array, joints
         }
         Ok(())
     })
+}
+
+/// `[V, 3, C]` in units of `[C]`, as wide as the units.
+fn scaled(array: &Array, units: &Array) -> Result<Array> {
+    let (values, factors) = (array.to_f64(), units.to_f64());
+    let products = values.iter().zip(factors.iter().cycle()).map(|(value, factor)| value * factor);
+    let scaled = match units.dtype() {
+        DType::F32 => Array::new(array.shape(), &products.map(|product| product as f32).collect::<Vec<_>>()),
+        _ => Array::new(array.shape(), &products.collect::<Vec<_>>()),
+    }?;
+    validate::finite("shapedirs", &scaled)?;
+    Ok(scaled)
 }
 
 /// `[rows, 3, C]` to `[rows, 3, used]`.

@@ -24,6 +24,7 @@ pub(super) struct Plan {
     pub(super) columns: usize,
     pub(super) v_template: Entry,        // [V, 3]
     pub(super) shapedirs: Option<Entry>, // [V, 3, C]
+    pub(super) scale: Option<Entry>,     // [C], the unit of each column of shapedirs
     pub(super) posedirs: Option<Entry>,  // [V, 3, 9(J-1)], or [9(J-1), 3V] in the operator's layout
     pub(super) joint_source: JointSource,
     pub(super) parents: Entry, // [J], or [2, J] with the parents in the first row
@@ -87,6 +88,10 @@ impl Plan {
             check(entry, &[Some(vertices), Some(3), None])?;
         }
         let columns = shapedirs.as_ref().map_or(0, |entry| entry.header.shape[2]);
+        let scale = find(source, &["shapedirs_scale"])?;
+        if let Some(entry) = &scale {
+            check(entry, &[Some(columns)])?;
+        }
         let features = 9 * (joints - 1);
         let mut posedirs = find(source, &["posedirs"])?;
         if let Some(entry) = &mut posedirs {
@@ -118,6 +123,7 @@ impl Plan {
             columns,
             v_template,
             shapedirs,
+            scale,
             parents,
             faces,
             uv,
@@ -166,6 +172,7 @@ impl Plan {
             Some(&self.parents),
             Some(&self.faces),
             self.shapedirs.as_ref(),
+            self.scale.as_ref(),
             self.posedirs.as_ref(),
         ]
         .into_iter()

@@ -142,6 +142,11 @@ impl Argument<'_> {
         Ok(self.tensor.f_contiguous()?)
     }
 
+    /// The error for an integer that must not be where it is.
+    pub(crate) fn wrong_index(self, place: &[usize], found: i64, expected: &str) -> Error {
+        Error::Index(format!("{}: {}{place:?} is {found}, expected {expected}", self.operator, self.name))
+    }
+
     fn wrong_shape(self, expected: &str) -> Error {
         let found = shape_text(&self.tensor.size());
         Error::Value(format!("{}: {} has shape {found}, expected {expected}", self.operator, self.name))

@@ -41,14 +41,14 @@ using Gradients =
       const OptionalTensor &joint_dirs, const Tensor &v_shaped, const Tensor &joints, const Tensor &rot_mats,        \
       const Tensor &transforms, const Tensor &v_posed, const OptionalTensor &folded_dirs,                            \
       const OptionalTensor &packed_weights, const OptionalTensor &packed_joints, const OptionalTensor &order,        \
-      const OptionalTensor &start, int64_t needs
+      const OptionalTensor &start, const OptionalTensor &pose_pair, const OptionalTensor &pose_units, int64_t needs
 #define BACKWARD_DIFFERENTIABLE                                                                                     \
   g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
       regressor, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed
 #define BACKWARD_ARGUMENTS                                                                                          \
   g_vertices, g_posed, g_v_shaped, g_joints, g_rot_mats, g_transforms, g_v_posed, shape, pose, shapedirs, posedirs, \
       regressor, parents, weights, joint_dirs, v_shaped, joints, rot_mats, transforms, v_posed, folded_dirs,        \
-      packed_weights, packed_joints, order, start, needs
+      packed_weights, packed_joints, order, start, pose_pair, pose_units, needs
 
 using Forward = Results(FORWARD_PARAMETERS);
 using Backward = Gradients(BACKWARD_PARAMETERS);
@@ -135,12 +135,13 @@ static Tuple tupled(std::array<Tensor, N>& array) {
 static Results forward_kernel(FORWARD_PARAMETERS) {
   const TensorList prepared = listed(preparation);
   check_prepared("smplx::forward", prepared, v_template, shapedirs, regressor, parents, weights, joint_template,
-                 joint_dirs);
+                 joint_dirs, posedirs);
   auto out = enter<7>(avatorch_forward,
                       {&shape, &pose, lend(transl), &v_template, &shapedirs, lend(posedirs), lend(regressor), &parents,
                        &weights, lend(joint_template), lend(joint_dirs), lend(vertex_offsets), lend(joint_offsets),
                        lend(made(prepared, Prepared::kJointTemplate)), lend(made(prepared, Prepared::kJointDirs)),
-                       lend(made(prepared, Prepared::kWeights)), lend(made(prepared, Prepared::kWeightJoints))},
+                       lend(made(prepared, Prepared::kWeights)), lend(made(prepared, Prepared::kWeightJoints)),
+                       lend(made(prepared, Prepared::kPosePair)), lend(made(prepared, Prepared::kPoseUnits))},
                       {intermediates});
   return tupled<Results>(out);
 }
@@ -171,7 +172,9 @@ static Gradients backward_kernel(BACKWARD_PARAMETERS) {
                              lend(packed_weights),
                              lend(packed_joints),
                              lend(order),
-                             lend(start)},
+                             lend(start),
+                             lend(pose_pair),
+                             lend(pose_units)},
                             {needs});
   // A gradient that was not asked for is empty, not absent: an operator returns tensors.
   for (Tensor& gradient : out) {
@@ -346,7 +349,8 @@ struct ForwardFormula {
         grad(0), grad(1), grad(2), grad(3), grad(4), grad(5), grad(6), t[kShape], t[kPose], t[kShapedirs],
         optional(t[kPosedirs]), optional(t[kRegressor]), t[kParents], t[kWeights], optional(t[kJointDirs]), results[0],
         results[1], results[2], results[3], results[4], prep(Prepared::kJointDirs), prep(Prepared::kWeights),
-        prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), asked));
+        prep(Prepared::kWeightJoints), prep(Prepared::kOrder), prep(Prepared::kStart), prep(Prepared::kPosePair),
+        prep(Prepared::kPoseUnits), asked));
     variable_list result(kInputs);
     for (size_t i = 0; i < kInputs; ++i) {
       if (needs[i]) result[i] = reduced_to(gradients[i], t[i]);
@@ -396,6 +400,7 @@ static Gradients backward_autograd(c10::DispatchKeySet keys, BACKWARD_PARAMETERS
 }
 
 static Results forward_public(FORWARD_PARAMETERS) { return forward_operator().call(FORWARD_ARGUMENTS); }
+static Gradients backward_public(BACKWARD_PARAMETERS) { return backward_operator().call(BACKWARD_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
@@ -414,7 +419,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
       "Tensor? posedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, Tensor? J_shapedirs, Tensor "
       "v_shaped, "
       "Tensor J_shaped, Tensor rot_mats, Tensor A_global, Tensor v_posed, Tensor? folded_dirs, Tensor? packed_weights, "
-      "Tensor? packed_joints, Tensor? order, Tensor? start, int needs) -> "
+      "Tensor? packed_joints, Tensor? order, Tensor? start, Tensor? pose_pair, Tensor? pose_units, int needs) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
       tags);
   for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
@@ -426,6 +431,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("forward", c10::DispatchKey::Autograd, forward_autograd);
   library.impl("forward_backward", c10::DispatchKey::Autograd, backward_autograd);
   in_float32_under_autocast<Forward, forward_public>(library, "forward");
+  in_float32_under_autocast<Backward, backward_public>(library, "forward_backward");
 }
 
 }  // namespace avatorch

@@ -28,14 +28,15 @@ struct Source {
 // The model's tensors in the order of the stamp's rows.
 static std::vector<Source> sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                                    const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
-                                   const OptionalTensor& J_shapedirs) {
+                                   const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs) {
   return {{"v_template", v_template},
           {"shapedirs", shapedirs},
           {"J_regressor", J_regressor.value_or(Tensor())},
           {"parents", parents},
           {"lbs_weights", lbs_weights},
           {"J_template", J_template.value_or(Tensor())},
-          {"J_shapedirs", J_shapedirs.value_or(Tensor())}};
+          {"J_shapedirs", J_shapedirs.value_or(Tensor())},
+          {"posedirs", posedirs.value_or(Tensor())}};
 }
 
 static int64_t version_of(const Tensor& tensor) {
@@ -132,13 +133,16 @@ static std::vector<double> rows_of(const Tensor& stamp) {
 
 void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
                     const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
-                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs) {
+                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs,
+                    const OptionalTensor& posedirs) {
   if (prepared.empty()) return;
   TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(),
                     " tensors, expected the ", static_cast<int>(Prepared::kCount),
                     " that smplx::prepare returns, or none");
   const Tensor& stamp = prepared[Prepared::kStamp];
-  const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs);
+  const bool split = prepared[Prepared::kPosePair].numel() > 0;
+  const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs,
+                             split ? posedirs : std::nullopt);
   TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields,
                     name, ": prepared[0] is not the stamp that smplx::prepare made");
   const std::vector<double> rows = rows_of(stamp);
@@ -162,9 +166,35 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
   }
 }
 
+// The lowest power of two above a positive number, or 1 for what has no such.
+static double power_of_two_above(double x) { return std::isnormal(x) ? std::exp2(std::ilogb(x) + 1) : 1; }
+
+// Pose directions [9 (J - 1), 3 V] for products on tensor cores: split into two halves, high, low and high again, a row
+// for each coordinate, padded to whole chunks, [chunks, N, 3, F]. And what an entry is worth, with the largest sum of a
+// vertex's absolute weights.
+static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const Tensor& lbs_weights) {
+  constexpr int64_t kAlignment = 64;  // of both sizes: what fast products ask for
+  constexpr int64_t kChunk = 2560;    // at most, of coordinates: longer sums on tensor cores lose digits
+  const auto up = [](int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; };
+  const int64_t features = up(posedirs.size(0), kAlignment), chunks = (posedirs.size(1) + kChunk - 1) / kChunk;
+  const int64_t rows = up((posedirs.size(1) + chunks - 1) / chunks, kAlignment);
+  const double unit = std::ldexp(power_of_two_above(posedirs.abs().max().item<double>()), -13);
+  Tensor pair = at::zeros({chunks * rows, 3, features}, posedirs.options().dtype(at::kHalf));
+  const Tensor scaled = (posedirs / unit).t();
+  const Tensor high = scaled.to(at::kHalf);
+  const auto part = [&](int64_t place) {
+    return pair.select(1, place).narrow(0, 0, posedirs.size(1)).narrow(1, 0, posedirs.size(0));
+  };
+  part(0).copy_(high);
+  part(1).copy_(scaled - high);
+  part(2).copy_(high);
+  const double weight_sum = lbs_weights.abs().sum(1).max().item<double>();
+  return {pair.view({chunks, rows, 3, features}), at::tensor({unit, weight_sum}, posedirs.options())};
+}
+
 static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                                    const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
-                                   const OptionalTensor& J_shapedirs) {
+                                   const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs) {
   at::NoGradGuard no_grad;
   const char* name = "smplx::prepare";
   TORCH_CHECK_VALUE(v_template.dim() == 2 && v_template.size(1) == 3, name, ": v_template has shape ",
@@ -182,9 +212,17 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
     TORCH_CHECK_INDEX(parent >= -1 && parent < joint, name, ": parents[", joint, "] is ", parent,
                       ", expected -1 for a root or an earlier joint");
   }
+  // Tensor cores are for float32 on a GPU; elsewhere the directions serve as they are.
+  const bool split = posedirs.has_value() && posedirs->is_cuda() && posedirs->scalar_type() == at::kFloat &&
+                     posedirs->numel() > 0 && lbs_weights.numel() > 0;
+  TORCH_CHECK_VALUE(!split || (posedirs->dim() == 2 && posedirs->size(0) == 9 * (joints - 1) &&
+                               posedirs->size(1) == 3 * v_template.size(0)),
+                    name, ": posedirs has shape ", posedirs->sizes(), ", expected [", 9 * (joints - 1), ", ",
+                    3 * v_template.size(0), "]");
   std::vector<Tensor> made(Prepared::kCount);
-  made[Prepared::kStamp] = stamp_of(
-      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs), v_template.device());
+  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template,
+                                            J_shapedirs, split ? posedirs : std::nullopt),
+                                    v_template.device());
   // In float64, so that folding adds no error of its own.
   const auto folded = [&](const Tensor& tensor) {
     return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type());
@@ -205,13 +243,16 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
       made[Prepared::kWeightJoints].flatten().sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   made[Prepared::kOrder] = order;
   made[Prepared::kStart] = at::searchsorted(sorted, at::arange(joints + 1, sorted.options()));
+  made[Prepared::kPosePair] = at::empty({0}, v_template.options().dtype(at::kHalf));
+  made[Prepared::kPoseUnits] = at::empty({0}, v_template.options());
+  if (split) std::tie(made[Prepared::kPosePair], made[Prepared::kPoseUnits]) = split_directions(*posedirs, lbs_weights);
   return made;
 }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.def(
       "prepare(Tensor v_template, Tensor shapedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, "
-      "Tensor? J_template=None, Tensor? J_shapedirs=None) -> Tensor[]");
+      "Tensor? J_template=None, Tensor? J_shapedirs=None, Tensor? posedirs=None) -> Tensor[]");
   library.impl("prepare", c10::DispatchKey::CompositeExplicitAutograd, prepare);
 }
 

@@ -45,6 +45,7 @@ class Rig:
             self.lbs_weights,
             self.J_template,
             self.J_shapedirs,
+            self.posedirs,
         )
 
     def inputs(self, batch: int, seed: int = 3, matrices: bool = False) -> dict[str, Tensor]:

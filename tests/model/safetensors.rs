@@ -78,6 +78,30 @@ fn sparse_weights_and_half_floats_are_widened() {
 }
 
 #[test]
+fn directions_in_units_of_their_columns() {
+    let rig = |units: &[f64]| {
+        file(
+            &FORMAT,
+            &[
+                Field::new("v_template", "<f4", &[1, 3], &ramp(3)),
+                Field::new("shapedirs", "<i2", &[1, 3, 2], &[-32767.0, 2.0, 0.0, -2.0, 5.0, 4.0]),
+                Field::new("shapedirs_scale", "<f4", &[units.len()], units),
+                Field::new("J_template", "<f4", &[1, 3], &ramp(3)),
+                Field::new("J_shapedirs", "<f4", &[1, 3, 2], &ramp(6)),
+                Field::new("parents", "<i4", &[1], &[-1.0]),
+                Field::new("lbs_weights", "<f4", &[1, 1], &[1.0]),
+                Field::new("faces", "<u2", &[0, 3], &[]),
+            ],
+        )
+    };
+    let model = Model::from_bytes(&rig(&[0.5, 0.25])).expect("a good file");
+    assert_eq!(model.shapedirs.dtype(), DType::F32);
+    assert_eq!(model.shapedirs.to_f64(), [-16383.5, 0.5, 0.0, -0.5, 2.5, 1.0]);
+    assert_eq!(refusal(&rig(&[0.5])), "key 'shapedirs_scale' has shape [1], expected [2]");
+    assert!(refusal(&rig(&[0.5, 3e38])).contains("'shapedirs'"), "a product that is not finite");
+}
+
+#[test]
 fn metadata_must_fit_the_arrays() {
     let mut layout: Vec<_> = fields().into_iter().filter(|field| field.key != "posedirs").collect();
     for field in &mut layout {

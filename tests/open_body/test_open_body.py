@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from open_body_reader import OPEN_BODY, read_body, read_tensors
+from open_body_reader import OPEN_BODY, directions, read_body, read_tensors
 from render import look_at, render
 
 V, J, F, NUM_BETAS, NUM_EXPRESSIONS = 13718, 104, 27420, 20, 52
@@ -21,6 +21,7 @@ TONGUE, EYES = slice(13348, 13574), slice(13574, 13718)  # vertices; the skin is
 
 
 TENSORS, METADATA = read_tensors(OPEN_BODY)
+DIRECTIONS = directions(TENSORS)
 EXPRESSION_NAMES = json.loads(METADATA["expression_names"])
 JOINT_NAMES = json.loads(METADATA["joint_names"])
 
@@ -32,7 +33,7 @@ def rest_vertices(betas: np.ndarray | None = None, **face: float) -> np.ndarray:
         coefficients[:NUM_BETAS] = betas
     for name, value in face.items():
         coefficients[NUM_BETAS + EXPRESSION_NAMES.index(name)] = value
-    return TENSORS["v_template"] + TENSORS["shapedirs"].astype(np.float64) @ coefficients
+    return TENSORS["v_template"] + DIRECTIONS @ coefficients
 
 
 def test_the_file_is_small_and_says_whose_it_is():
@@ -49,7 +50,8 @@ def test_tensors_have_the_sizes_of_the_layout():
     columns = NUM_BETAS + NUM_EXPRESSIONS
     assert found == {
         "v_template": ("float32", (V, 3)),
-        "shapedirs": ("float16", (V, 3, columns)),
+        "shapedirs": ("int16", (V, 3, columns)),
+        "shapedirs_scale": ("float32", (columns,)),
         "J_template": ("float32", (J, 3)),
         "J_shapedirs": ("float32", (J, 3, columns)),
         "parents": ("int32", (J,)),
@@ -122,7 +124,7 @@ def test_face_units_move_their_own_side_and_no_joint():
     x = TENSORS["v_template"][:, 0]
     head = TENSORS["v_template"][:, 1] > TENSORS["J_template"][JOINT_NAMES.index("neck01"), 1] - 0.1
     for k, name in enumerate(EXPRESSION_NAMES):
-        movement = np.linalg.norm(TENSORS["shapedirs"][..., NUM_BETAS + k].astype(np.float64), axis=1)  # [V]
+        movement = np.linalg.norm(DIRECTIONS[..., NUM_BETAS + k], axis=1)  # [V]
         assert 2e-3 < movement.max() < 0.05, name
         assert movement[~head].max() == 0, name
         if name.endswith(("Left", "Right")) and name not in TO_ONE_SIDE:
@@ -158,13 +160,13 @@ def test_the_jaw_opens_and_the_tongue_comes_out():
         neutral = visible_pixels(rest_vertices(betas), TONGUE)
         assert visible_pixels(rest_vertices(betas, jawOpen=1), TONGUE) > neutral + 300
         assert visible_pixels(rest_vertices(betas, tongueOut=1), TONGUE) > neutral + 100
-    chin = np.abs(TENSORS["shapedirs"][..., NUM_BETAS + EXPRESSION_NAMES.index("jawOpen")]).max(1).argmax()
+    chin = np.abs(DIRECTIONS[..., NUM_BETAS + EXPRESSION_NAMES.index("jawOpen")]).max(1).argmax()
     assert rest_vertices(jawOpen=1)[chin, 1] < rest_vertices()[chin, 1] - 0.02
 
 
 def test_standard_normal_betas_are_plausible_adults():
     betas = np.random.RandomState(6).randn(500, NUM_BETAS)
-    y = TENSORS["v_template"][:, 1] + betas @ TENSORS["shapedirs"][:, 1, :NUM_BETAS].astype(np.float64).T
+    y = TENSORS["v_template"][:, 1] + betas @ DIRECTIONS[:, 1, :NUM_BETAS].T
     stature = np.ptp(y, axis=1)
     assert 1.6 < stature.mean() < 1.8 and 0.07 < stature.std() < 0.13
     assert stature.min() > 1.2 and stature.max() < 2.2
@@ -187,7 +189,7 @@ def test_forward_equals_annys_in_shape_pose_and_face_units(compared):
     expected_vertices, expected_joints = reference.forward(coefficients, rot_mats)
     distance = (vertices - expected_vertices).norm(dim=-1)
     assert (joints - expected_joints).norm(dim=-1).max() < 1e-6
-    assert distance.max() < 1e-4  # the rounding of shapedirs to float16, betas up to 3
+    assert distance.max() < 5e-5  # the rounding of shapedirs to 16 bits
     assert distance.square().mean().sqrt() < 2e-5
 
 

@@ -1,14 +1,17 @@
-"""The reference against independent programs that read the same synthetic SMPL-X file."""
+"""The reference and the operator against independent programs that read the same synthetic SMPL-X file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from avatorch.reference import forward
+import avatorch
+from avatorch import reference
+from model import synthetic
 
 B, NUM_BETAS, NUM_EXPRESSIONS = 5, 300, 10
 
@@ -32,7 +35,19 @@ def inputs() -> dict[str, torch.Tensor]:
     return {"betas": betas, "expression": expression, "pose": pose, "transl": transl}
 
 
-def test_body_models_in_float64(smplx_folder, smplx_model, inputs):
+def operator(coefficients, pose, transl, v_template, shapedirs, posedirs, J_regressor, parents, lbs_weights):
+    results = torch.ops.smplx.forward(
+        coefficients, pose, transl, v_template, shapedirs, posedirs, J_regressor, parents, lbs_weights
+    )
+    return reference.Body(*results)
+
+
+@pytest.fixture(params=[reference.forward, operator], ids=["reference", "operator"])
+def forward(request) -> Callable[..., reference.Body]:
+    return request.param
+
+
+def test_body_models_in_float64(forward, smplx_folder, smplx_model, inputs):
     pytest.importorskip("body_models", reason="body-models is not installed: `pip install body-models`")
     from body_models.smplx.torch import SMPLX
 
@@ -55,7 +70,7 @@ def test_body_models_in_float64(smplx_folder, smplx_model, inputs):
     assert (ours.A_global[..., :3, :3] - skeleton[..., :3, :3]).abs().max() < 1e-12
 
 
-def test_smplfitter_in_float32(smplx_folder, smplx_model, inputs):
+def test_smplfitter_in_float32(forward, smplx_folder, smplx_model, inputs):
     pytest.importorskip("smplfitter", reason="smplfitter is not installed: `pip install smplfitter`")
     from smplfitter.pt import BodyModel
 
@@ -67,3 +82,52 @@ def test_smplfitter_in_float32(smplx_folder, smplx_model, inputs):
     assert (ours.vertices - expected["vertices"]).abs().max() < 10 * rounding
     assert (ours.joints - expected["joints"]).abs().max() < 10 * rounding
     assert (ours.A_global[..., :3, :3] - expected["orientations"]).abs().max() < 10 * rounding
+
+
+PARTS = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3}
+PARTS |= {"left_hand_pose": 45, "right_hand_pose": 45}
+
+
+def smplx_vertices(module: torch.nn.Module, pose: torch.Tensor) -> torch.Tensor:
+    shape = pose.new_full((len(pose), 10), 0.5)
+    parts = dict(zip(PARTS, pose.split(list(PARTS.values()), 1), strict=True))
+    return module(betas=shape, expression=shape, **parts).vertices
+
+
+def our_vertices(body: avatorch.Body, pose: torch.Tensor) -> torch.Tensor:
+    shape = pose.new_full((len(pose), 10), 0.5)
+    return body(betas=shape, expression=shape, pose=pose).vertices
+
+
+def test_smplx_and_its_curvature_at_the_rest_pose(tmp_path):
+    """`smplx` adds 1e-8 to a rotation vector before it takes the norm: harmless for values, not for curvature."""
+    smplx = pytest.importorskip("smplx", reason="smplx is not installed; its licence is for users to accept")
+    file = tmp_path / "SMPLX_NEUTRAL.npz"
+    # float32, since smplx rounds what it reads to that.
+    synthetic.save_npz(file, synthetic.smplx(columns=20, seed=1, dtype=np.float32))
+    options = {"use_pca": False, "flat_hand_mean": True, "num_betas": 10, "num_expression_coeffs": 10}
+    body = avatorch.Body.load(file, dtype=torch.double)
+    theirs = smplx.create(str(file), "smplx", dtype=torch.double, **options)
+    pose = 0.5 * torch.randn(2, 165, dtype=torch.double)
+    assert (our_vertices(body, pose) - smplx_vertices(theirs, pose)).abs().max() < 1e-7
+
+    target = body.v_template + 0.1
+
+    def product(vertices, module, dtype) -> torch.Tensor:
+        """The second derivative of a squared distance at the rest pose, times a vector of ones."""
+        rest = torch.zeros(1, 165, dtype=dtype, requires_grad=True)
+        distance = (vertices(module, rest) - target.to(dtype)).square().sum()
+        (slope,) = torch.autograd.grad(distance, rest, create_graph=True)
+        return torch.autograd.grad(slope.sum(), rest)[0].double()
+
+    exact = product(our_vertices, body, torch.double)
+    narrow = smplx.create(str(file), "smplx", **options)
+    errors = [
+        (found - exact).norm() / exact.norm()
+        for found in (
+            product(our_vertices, avatorch.Body.load(file, dtype=torch.float), torch.float),
+            product(smplx_vertices, narrow, torch.float),
+        )
+    ]
+    print(f"\ncurvature at the rest pose, float32: ours errs by {errors[0]:.1e}, smplx by {errors[1]:.1e}")
+    assert errors[0] < 1e-5 < 1e-3 < errors[1]

@@ -1,0 +1,157 @@
+// The gradient of the transforms of many bodies at once: sum_v w_vj g_v [v; 1]^T, a slab of 32 bodies to a block, one
+// in each lane. A warp owns some joints and keeps their sums in registers while tiles of 64 vertices pass through
+// shared memory, one being copied while the other is used. float32 only.
+
+#include "common/slab.cuh"
+
+constexpr int kWarps = 16;  // of a block
+constexpr int kTile = 64;   // vertices
+constexpr int kRows = 3 * kTile;
+constexpr int kStaged = kRows * kStride;
+constexpr int kSlots = 4;  // joints of a warp, whose sums it keeps in registers
+
+struct SlabTransformsParams {
+  const float* vectors;    // [B, V, 3], the gradient g
+  const float* vertices;   // [B, V, 3]
+  const float* weights;    // [V, K]
+  const long long* order;  // [V K], positions in `weights` sorted by joint
+  const long long* start;  // [J + 1], where each joint's positions begin in `order`
+  float* out;              // [splits, B, J, 4, 4], the last row of each is left out
+  float* sums;             // [splits, B, 3], of the gradient
+  float* largest;          // [splits, B], of its absolute values
+  long long batch;         // B
+  long long first_body;    // of this launch
+  long long bodies;        // of this launch
+  long long vertex_count;
+  long long joint_count;
+  long long first_joint;  // of this launch
+  long long influences;   // K
+  long long splits;       // blocks that share the vertices of a slab
+};
+static_assert(sizeof(SlabTransformsParams) == 16 * 8, "the twin in slab.rs has the same fields");
+
+// Starts to copy a tile of both arrays: a warp takes two bodies.
+__device__ __forceinline__ void fetch(const SlabTransformsParams& p, long long slab, long long tile, float* staged) {
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int count = int(min((long long)kRows, 3 * p.vertex_count - kRows * tile));
+#pragma unroll
+  for (int second = 0; second < 2; ++second) {
+    const int column = warp + second * kWarps;
+    // Beyond the last body the last one is repeated: what is not written must not be read.
+    const long long body = p.first_body + min(slab + column, p.bodies - 1);
+    const long long address = body * 3 * p.vertex_count + kRows * tile + lane;
+    float* to = staged + lane * kStride + column;
+#pragma unroll
+    for (int i = 0; i < kRows; i += kLanes) {
+      if (i + lane >= count) break;
+      copy_later<4>(to + i * kStride, p.vectors + address + i);
+      copy_later<4>(to + i * kStride + kStaged, p.vertices + address + i);
+    }
+  }
+}
+
+// Joints from `first_joint` on are dealt to warps in turn, kSlots of them to each.
+__global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabTransformsParams p) {
+  extern __shared__ float4 shared[];
+  float* staged = reinterpret_cast<float*>(shared);  // [2 buffers][vectors, vertices][coordinate][lane]
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int split = int(blockIdx.x % p.splits);
+  const long long slab = blockIdx.x / p.splits * kLanes, body = p.first_body + slab + lane;
+  const long long all = (p.vertex_count + kTile - 1) / kTile;
+  const long long first = all * split / p.splits, last = all * (split + 1) / p.splits;
+
+  // Of each joint: the positions not yet added, whose vertices ascend, and the next 32 of them, one in each lane.
+  float sum[kSlots][12] = {}, weight[kSlots];
+  int next[kSlots], end[kSlots], vertex[kSlots];
+  const int influences = int(p.influences);
+  const auto look_ahead = [&](int s) {
+    const int position = next[s] + lane < end[s] ? int(p.order[next[s] + lane]) : -1;
+    vertex[s] = position < 0 ? 0x7fffffff : position / influences;
+    weight[s] = position < 0 ? 0.f : __ldg(p.weights + position);
+  };
+#pragma unroll
+  for (int s = 0; s < kSlots; ++s) {
+    const long long joint = p.first_joint + warp + s * kWarps;
+    const bool exists = joint < p.joint_count;
+    next[s] = exists ? int(p.start[joint]) : 0, end[s] = exists ? int(p.start[joint + 1]) : 0;
+    for (int high = end[s]; next[s] < high;) {  // the first position at or beyond this block's first vertex
+      const int middle = (next[s] + high) / 2;
+      if (p.order[middle] / influences < kTile * first)
+        next[s] = middle + 1;
+      else
+        high = middle;
+    }
+    look_ahead(s);
+  }
+  float total[3] = {}, largest = 0.f;
+
+  if (first < last) fetch(p, slab, first, staged);
+  for (long long tile = first; tile < last; ++tile) {
+    copied();
+    __syncthreads();
+    const float* g = staged + (tile - first) % 2 * 2 * kStaged;
+    const float* v = g + kStaged;
+    if (tile + 1 < last) fetch(p, slab, tile + 1, staged + (tile + 1 - first) % 2 * 2 * kStaged);
+    const int tile_start = int(kTile * tile), count = min(kTile, int(p.vertex_count) - tile_start);
+    for (int u = warp; u < count; u += kWarps) {
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        const float x = g[(3 * u + i) * kStride + lane];
+        total[i] += x;
+        largest = fmaxf(largest, fabsf(x));
+      }
+    }
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) {
+      for (int found = kLanes; found == kLanes;) {
+        const bool within = vertex[s] < tile_start + kTile;
+        const int row = within ? 3 * (vertex[s] - tile_start) * kStride : 0;
+        found = __popc(__ballot_sync(0xffffffffu, within));
+#pragma unroll 2
+        for (int i = 0; i < found; ++i) {
+          const float w = __shfl_sync(0xffffffffu, weight[s], i);
+          const int at = __shfl_sync(0xffffffffu, row, i) + lane;
+          const float x = v[at], y = v[at + kStride], z = v[at + 2 * kStride];
+#pragma unroll
+          for (int r = 0; r < 3; ++r) {
+            const float weighted = w * g[at + r * kStride];
+            sum[s][4 * r] += weighted * x;
+            sum[s][4 * r + 1] += weighted * y;
+            sum[s][4 * r + 2] += weighted * z;
+            sum[s][4 * r + 3] += weighted;
+          }
+        }
+        if (found == 0) break;
+        next[s] += found;
+        look_ahead(s);
+      }
+    }
+  }
+  if (slab + lane < p.bodies) {
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) {
+      const long long joint = p.first_joint + warp + s * kWarps;
+      if (joint >= p.joint_count) continue;
+      float* out = p.out + ((split * p.batch + body) * p.joint_count + joint) * 16;
+#pragma unroll
+      for (int r = 0; r < 3; ++r)
+        reinterpret_cast<float4*>(out)[r] =
+            make_float4(sum[s][4 * r], sum[s][4 * r + 1], sum[s][4 * r + 2], sum[s][4 * r + 3]);
+    }
+  }
+  __syncthreads();
+  float* of_warps = staged;  // [warp][4][lane]
+#pragma unroll
+  for (int i = 0; i < 4; ++i) of_warps[(warp * 4 + i) * kLanes + lane] = i < 3 ? total[i] : largest;
+  __syncthreads();
+  if (warp >= 4 || slab + lane >= p.bodies) return;
+  float result = 0.f;
+  for (int other = 0; other < kWarps; ++other) {
+    const float x = of_warps[(other * 4 + warp) * kLanes + lane];
+    result = warp < 3 ? result + x : fmaxf(result, x);
+  }
+  if (warp < 3)
+    p.sums[(split * p.batch + body) * 3 + warp] = result;
+  else
+    p.largest[split * p.batch + body] = result;
+}

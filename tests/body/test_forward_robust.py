@@ -1,0 +1,181 @@
+"""smplx::forward under wrong arguments, bad numbers, threads, streams and huge batches."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from forward_cases import expected, forward, with_leaves
+from rigs import Rig, rig, rigs
+from transforms import assert_equal
+
+RIGS = rigs()
+double = torch.double
+
+
+def test_a_stale_preparation_is_refused(device: str) -> None:
+    model = RIGS["five joints"].to(device)
+    inputs = model.inputs(2)
+    prepared = model.prepared()
+    forward(model, inputs, prepared)
+    copied = Rig(**{name: None if tensor is None else tensor.clone() for name, tensor in vars(model).items()})
+    assert_equal(forward(copied, inputs, prepared), forward(model, inputs))
+    copied.lbs_weights[0, 0] += 0.1
+    with pytest.raises(ValueError, match="lbs_weights was changed in place after smplx::prepare"):
+        forward(copied, inputs, prepared)
+    assert_equal(forward(copied, inputs, copied.prepared()), expected(copied, inputs))
+    other = replace(model, shapedirs=model.shapedirs.flip(0))
+    with pytest.raises(ValueError, match="shapedirs is not the tensor that smplx::prepare looked at"):
+        forward(other, inputs, prepared)
+    with pytest.raises(ValueError, match="prepared holds 2 tensors, expected the 9"):
+        forward(model, inputs, prepared[:2])
+
+
+def test_wrong_arguments_are_sentences(device: str) -> None:
+    model = RIGS["five joints"].to(device)
+    inputs = model.inputs(2)
+
+    def refuses(error: type[Exception], sentence: str, rigged: Rig = model, **changed: Tensor) -> None:
+        with pytest.raises(error, match=sentence):
+            forward(rigged, {**inputs, **changed})
+
+    refuses(
+        ValueError,
+        r"shape_coefficients has shape \[2, 4\], expected \[2, 3\]",
+        shape_coefficients=torch.randn(2, 4, dtype=double, device=device),
+    )
+    refuses(
+        ValueError,
+        r"pose has shape \[2, 14\], expected \[2, 15\]",
+        pose=torch.randn(2, 14, dtype=double, device=device),
+    )
+    refuses(ValueError, r"pose has shape \[5\]", pose=torch.randn(5, dtype=double, device=device))
+    refuses(
+        ValueError,
+        r"transl has shape \[3, 3\], expected \[2, 3\]",
+        transl=torch.randn(3, 3, dtype=double, device=device),
+    )
+    refuses(TypeError, "transl is float32, expected float64 as v_template", transl=torch.randn(2, 3, device=device))
+    refuses(
+        ValueError,
+        r"shapedirs has shape \[6, 3, 3\], expected \[7, 3, \*\]",
+        replace(model, shapedirs=model.shapedirs[1:]),
+    )
+    refuses(
+        ValueError, r"posedirs has shape \[35, 21\], expected \[36, 21\]", replace(model, posedirs=model.posedirs[1:])
+    )
+    refuses(TypeError, "parents is int32, expected int64", replace(model, parents=model.parents.int()))
+    refuses(ValueError, "either J_regressor or both J_template and J_shapedirs", replace(model, J_regressor=None))
+    if device == "cpu":
+        cyclic = model.parents.clone()
+        cyclic[2] = 4
+        refuses(
+            IndexError,
+            r"smplx::forward: parents\[2\] is 4, expected -1 for a root or an earlier joint",
+            replace(model, parents=cyclic),
+        )
+    with pytest.raises(IndexError, match=r"smplx::prepare: parents\[0\] is 3"):
+        replace(model, parents=model.parents + 4).prepared()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_bad_body_leaves_the_others_alone(value: float, device: str) -> None:
+    model = rig(60, 24, 5, 4).to(device, torch.float32)
+    prepared = model.prepared()
+    inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(9).items()}
+    bad = {name: tensor.detach().clone() for name, tensor in inputs.items()}
+    bad["pose"][4, 7] = value
+    bad["shape_coefficients"][4, 0] = value
+    bad = {name: tensor.requires_grad_() for name, tensor in bad.items()}
+    others = torch.arange(9, device=device) != 4
+    clean, dirty = forward(model, inputs, prepared), forward(model, bad, prepared)
+    assert dirty[0][4].isnan().any()
+    for one, other in zip(clean, dirty, strict=True):
+        assert torch.equal(one[others], other[others])
+    clean[0].square().sum().backward()
+    dirty[0].square().sum().backward()
+    for name in inputs:
+        assert torch.equal(inputs[name].grad[others], bad[name].grad[others])
+
+
+def values_and_gradients(model: Rig, prepared: list[Tensor]) -> list[Tensor]:
+    rigged, inputs, leaves = with_leaves(model, model.inputs(7))
+    return [
+        *(result.detach() for result in forward(model, inputs, prepared)),
+        *torch.autograd.grad(forward(rigged, inputs)[0].square().sum(), leaves),
+    ]
+
+
+def test_the_same_bits_from_run_to_run(device: str) -> None:
+    model = rig(500, 24, 5, 4).to(device, torch.float32)
+    prepared = model.prepared()
+    first = values_and_gradients(model, prepared)
+    for _ in range(3):
+        assert all(map(torch.equal, first, values_and_gradients(model, prepared)))
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert all(map(torch.equal, first, values_and_gradients(model, prepared)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_eight_threads(device: str) -> None:
+    model = rig(80, 12, 4, 4).to(device)
+    prepared = model.prepared()
+    inputs = model.inputs(5)
+
+    def gradient() -> Tensor:
+        pose = inputs["pose"].detach().clone().requires_grad_()
+        return torch.autograd.grad(forward(model, {**inputs, "pose": pose}, prepared)[0].sin().sum(), pose)[0]
+
+    wanted, wrong = gradient(), []
+
+    def work() -> None:
+        wrong.extend(i for i in range(25) if not torch.equal(gradient(), wanted))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_more_bodies_than_32_bits_of_coordinates() -> None:
+    model = rig(10475, 5, 2, 2).to("cuda", torch.float32)
+    prepared = model.prepared()
+    inputs = model.inputs(68_400)
+    pose = inputs["pose"].requires_grad_()
+    vertices = forward(model, inputs, prepared)[0]
+    for body in (0, 68_337, 68_338, 68_399):
+        one = {name: tensor[body : body + 1].detach() for name, tensor in inputs.items()}
+        torch.testing.assert_close(
+            vertices[body : body + 1].detach(), forward(model, one, prepared)[0], rtol=1e-5, atol=1e-5
+        )
+    (gradient,) = torch.autograd.grad(vertices[68_399].sum(), pose)
+    assert gradient[68_399].abs().sum() > 0 and gradient[:68_399].abs().max() == 0
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_several_streams_at_once() -> None:
+    model = rig(2000, 24, 5, 4).to("cuda", torch.float32)
+    prepared = model.prepared()
+    wanted = values_and_gradients(model, prepared)
+    streams = [torch.cuda.Stream() for _ in range(4)]
+    torch.cuda.synchronize()
+    found = []
+    for _ in range(5):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(values_and_gradients(model, prepared))
+    torch.cuda.synchronize()
+    for results in found:
+        assert all(map(torch.equal, wanted, results))

@@ -167,3 +167,16 @@ def test_a_buffer_that_is_replaced_is_followed(body: avatorch.Body) -> None:
     body.v_template = template
     assert not torch.allclose(before, moved)
     torch.testing.assert_close(body(pose=pose).vertices, before)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    body = avatorch.open_body()
+    pose, expression = {"wrist.L": torch.tensor([0.3, -0.2, 0.1])}, {"jawOpen": torch.tensor([0.2, 0.8])}
+    wanted = body(pose=pose, expression=expression, intermediates=False)
+    body.cuda()
+    for part, chosen in ((body, range(13718)), (body.subset([7, 3000]), [7, 3000]), (body.subset([]), [])):
+        found = part(pose=pose, expression=expression, intermediates=False)
+        torch.testing.assert_close(found.vertices.cpu(), wanted.vertices[:, list(chosen)], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.joints.cpu(), wanted.joints, rtol=1e-5, atol=1e-5)

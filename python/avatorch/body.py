@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from avatorch import _native
+from avatorch import _native, joint_names
+from avatorch.pose import Rotations, joined_pose
+from avatorch.rig import Posed, Rig, RiggedModule
+
+_RIG = ("v_template", "shapedirs", "posedirs", "J_regressor", "parents", "lbs_weights", "J_template", "J_shapedirs")
 
 
-class Posed(NamedTuple):
-    """What a body returns. B bodies, V vertices, J joints; all but the first two are empty without intermediates."""
-
-    vertices: Tensor  # [B, V, 3]
-    joints: Tensor  # [B, J, 3], posed
-    v_shaped: Tensor  # [B, V, 3], template and shape
-    J_shaped: Tensor  # [B, J, 3], joints at rest
-    rot_mats: Tensor  # [B, J, 3, 3], each joint's own rotation
-    A_global: Tensor  # [B, J, 4, 4], what moves a point of the rest shape with a joint; without translation
-    v_posed: Tensor  # [B, V, 3], what is skinned: v_shaped, offsets and pose correctives
-
-
-class Body(nn.Module):
+class Body(RiggedModule):
     """SMPL, SMPL-H, SMPL-X, MANO, FLAME, the open body, or any rig with blend shapes, joints and linear skinning.
 
-    The model's tensors are buffers under their usual names; a gradient reaches them when they ask for one.
+    The model's tensors are buffers under their usual names; a gradient reaches them when they ask for one. They may be
+    written to: what is derived from them follows at the next call.
     """
 
     v_template: Tensor  # [V, 3]
@@ -42,22 +36,21 @@ class Body(nn.Module):
     lbs_weights: Tensor  # [V, J]
     faces: Tensor  # [F, 3]
 
-    def __init__(self, content: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, content: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
         """`content` is what a model file holds, as `Body.load` reads it."""
         super().__init__()
         self.family: str = content["family"]
         self.num_betas: int = content["num_betas"]
         self.num_expressions: int = content["num_expressions"]
-        self.joint_names: list[str] = content["joint_names"]
+        self.joint_names: list[str] = content["joint_names"] or joint_names.OF_FAMILY.get(self.family, [])
         self.shape_names: list[str] = content["shape_names"]
         self.expression_names: list[str] = content["expression_names"]
         for name in ("posedirs", "J_regressor", "J_template", "J_shapedirs"):
             self.register_buffer(name, None)
         for name, value in content.items():
-            if isinstance(value, _native.Array):
-                tensor = torch.from_dlpack(value)
+            if isinstance(value, (_native.Array, Tensor)):
+                tensor = value if isinstance(value, Tensor) else torch.from_dlpack(value)
                 self.register_buffer(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
-        self.register_load_state_dict_post_hook(_prepare_again)
         self.prepare()
 
     @classmethod
@@ -84,89 +77,146 @@ class Body(nn.Module):
         """J."""
         return self.lbs_weights.shape[1]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Body:
-        """Moved or converted (`to`, `double`, `cuda`, ...), a body is prepared for where it is."""
-        super()._apply(fn, recurse)
-        self.prepare()
-        return self
-
-    def prepare(self) -> None:
-        """Derives again what the operator uses of the model's tensors; needed after one was changed in place."""
-        made = torch.ops.smplx.prepare(
-            self.v_template,
-            self.shapedirs,
-            self.J_regressor,
-            self.parents,
-            self.lbs_weights,
-            self.J_template,
-            self.J_shapedirs,
-            self.posedirs,
-        )
-        self._prepared_count = len(made)
-        for i, tensor in enumerate(made):
-            self.register_buffer(f"_prepared_{i}", tensor, persistent=False)
+    def joint(self, name: str) -> int:
+        """The index of a joint by its name: `posed.joints[..., body.joint("left_wrist"), :]`."""
+        return self._index("joint", name, self.joint_names)
 
     def forward(
         self,
-        betas: Tensor | None = None,  # [B, <= num_betas]
-        expression: Tensor | None = None,  # [B, <= num_expressions]
-        pose: Tensor | None = None,  # [B, 3 J] or [B, J, 3] axis-angle, or [B, J, 3, 3]
-        transl: Tensor | None = None,  # [B, 3]
+        betas: Tensor | Mapping[str, Tensor | float] | None = None,
+        expression: Tensor | Mapping[str, Tensor | float] | None = None,
+        pose: Tensor | Mapping[str, Tensor] | None = None,
+        transl: Tensor | None = None,
         *,
-        vertex_offsets: Tensor | None = None,  # [B, V, 3]
-        joint_offsets: Tensor | None = None,  # [B, J, 3]
+        rotations: Rotations = "axis_angle",
+        vertex_offsets: Tensor | None = None,
+        joint_offsets: Tensor | None = None,
         intermediates: bool = True,
     ) -> Posed:
-        """Bodies in a pose. What is left out is zero; a batch of one serves all; fewer coefficients are padded."""
-        if pose is None:
-            pose = self.v_template.new_zeros(1, 3 * self.num_joints)
-        results = torch.ops.smplx.forward(
-            self._coefficients(betas, expression),
-            pose,
-            transl,
-            self.v_template,
-            self.shapedirs,
-            self.posedirs,
-            self.J_regressor,
-            self.parents,
-            self.lbs_weights,
-            self.J_template,
-            self.J_shapedirs,
-            vertex_offsets,
-            joint_offsets,
-            [getattr(self, f"_prepared_{i}") for i in range(self._prepared_count)],
-            intermediates,
+        """Bodies in a pose. What is left out is zero.
+
+        Every argument may have any leading dimensions `...`; they broadcast against each other, and the results have
+        them too.
+
+        - `betas`: `[..., n]`, or a dict from names to numbers `[...]`; n may be less than the model has.
+        - `expression`: the same: `expression={"jawOpen": 0.6}`.
+        - `pose`: `[..., J, 3]` or `[..., 3 J]`, or a dict from joint names to rotations `[..., 3]`; joints that a dict
+          leaves out keep their rest pose.
+        - `transl`: `[..., 3]`.
+        - `rotations`: what `pose` consists of: `"axis_angle"` `[..., J, 3]`, `"quaternion"` `[..., J, 4]` (w, x, y, z),
+          `"sixd"` `[..., J, 6]` or `"matrix"` `[..., J, 3, 3]`.
+        - `vertex_offsets`: `[..., V, 3]`, added before skinning; joints do not follow.
+        - `joint_offsets`: `[..., J, 3]`, added to the joints at rest.
+        - `intermediates`: whether the last five results are wanted.
+        """
+        given: dict[str, tuple[Tensor, int]] = {}  # arguments, and how many dimensions of each are not the batch
+        if pose is not None:
+            rotated = joined_pose(pose, rotations, self.num_joints, self.joint, like=self.v_template)
+            given["pose"] = rotated, 3 if rotations != "axis_angle" else 2
+        for name, coefficients, names, count in (
+            ("betas", betas, self.shape_names, self.num_betas),
+            ("expression", expression, self.expression_names, self.num_expressions),
+        ):
+            if coefficients is not None:
+                given[name] = self._coefficients(name, coefficients, names, count), 1
+        for name, tensor, sizes in (
+            ("transl", transl, (3,)),
+            ("vertex_offsets", vertex_offsets, (self.v_template.shape[0], 3)),
+            ("joint_offsets", joint_offsets, (self.num_joints, 3)),
+        ):
+            if tensor is not None:
+                given[name] = _shaped(name, tensor, sizes), len(sizes)
+        batch = torch.broadcast_shapes(*(tensor.shape[: tensor.ndim - own] for tensor, own in given.values()))
+        if not given:
+            batch = torch.Size([1])
+        flat = {name: _flat(tensor, own, batch) for name, (tensor, own) in given.items()}
+        zeros = self.v_template.new_zeros
+        posed = self.rig().pose(
+            _side_by_side(
+                flat.get("betas", zeros(1, self.num_betas)), flat.get("expression", zeros(1, self.num_expressions))
+            ),
+            flat.get("pose", zeros(1, self.num_joints, 3)),
+            flat.get("transl"),
+            vertex_offsets=flat.get("vertex_offsets"),
+            joint_offsets=flat.get("joint_offsets"),
+            intermediates=intermediates,
         )
-        return Posed(*results)
+        if len(batch) == 1:
+            return posed
+        whole = len(posed) if intermediates else 2
+        return Posed(*(x.unflatten(0, batch) if batch else x[0] for x in posed[:whole]), *posed[whole:])
 
-    def _coefficients(self, betas: Tensor | None, expression: Tensor | None) -> Tensor:
-        """[B, C], betas and expression joined."""
-        parts = [
-            self._padded("betas", betas, self.num_betas),
-            self._padded("expression", expression, self.num_expressions),
-        ]
-        batch = max((len(part) for part in parts if len(part) != 1), default=1)
-        return torch.cat([part.expand(batch, -1) if len(part) == 1 else part for part in parts], 1)
+    def subset(self, vertices: Tensor | Sequence[int]) -> Body:
+        """A body with these vertices alone and every joint; with none, a skeleton: `body.subset([])`.
 
-    def _padded(self, name: str, given: Tensor | None, count: int) -> Tensor:
-        if given is None:
-            return self.v_template.new_zeros(1, count)
-        if given.ndim != 2 or given.shape[1] > count:
+        Its mesh costs only what these vertices cost. Triangles that lose a corner are left out. Its tensors are copies.
+        """
+        chosen = torch.as_tensor(vertices, dtype=torch.int64, device=self.v_template.device)
+        rig = self.rig().subset(chosen)
+        place = torch.full(self.v_template.shape[:1], -1, device=chosen.device)  # of each vertex in the subset
+        place[chosen] = torch.arange(len(chosen), device=chosen.device)
+        faces = place[self.faces]
+        names = ("family", "num_betas", "num_expressions", "joint_names", "shape_names", "expression_names")
+        content = {name: getattr(self, name) for name in names} | dict(zip(_RIG, rig, strict=False))
+        content = {name: value for name, value in content.items() if value is not None}
+        return Body(content | {"faces": faces[(faces >= 0).all(1)]}, self.v_template.dtype)
+
+    def _coefficients(
+        self, name: str, given: Tensor | Mapping[str, Tensor | float], names: list[str], count: int
+    ) -> Tensor:
+        """[..., count], with zeros for what is not given."""
+        if isinstance(given, Mapping):
+            like = self.v_template
+            values = {
+                self._index(name, key, names): torch.as_tensor(value, dtype=like.dtype, device=like.device)
+                for key, value in given.items()
+            }
+            zero = like.new_zeros(())
+            columns = torch.broadcast_tensors(*(values.get(index, zero) for index in range(count)))
+            return torch.stack(columns, -1)
+        if given.ndim == 0 or given.shape[-1] > count:
             raise ValueError(
-                f"Body: {name} has shape {list(given.shape)}, expected [B, at most {count}]: the model has {count}"
+                f"Body: {name} has shape {list(given.shape)}, expected [..., at most {count}]: the model has {count}"
             )
-        return nn.functional.pad(given, (0, count - given.shape[1]))
+        return nn.functional.pad(given, (0, count - given.shape[-1]))
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Body:
-        # Moved or converted tensors are new ones: what was derived from the old ones is derived again.
-        super()._apply(fn, recurse)
-        self.prepare()
-        return self
+    def _index(self, kind: str, name: str, names: list[str]) -> int:
+        if name in names:
+            return names.index(name)
+        if not names:
+            raise KeyError(f"Body: {kind} {name!r} was asked for by name, and this model has no names; use a tensor")
+        nearest = difflib.get_close_matches(name, names, 3)
+        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else f", but {', '.join(names)}"
+        raise KeyError(f"Body: the model has no {kind} {name!r}{hint}")
+
+    def _sources(self) -> list[Tensor]:
+        return list(self._assemble().tensors())
+
+    def _assemble(self) -> Rig:
+        return Rig(*(getattr(self, name) for name in _RIG))
 
 
-def _prepare_again(body: Body, _: Any) -> None:
-    """After a state was loaded into the tensors in place."""
-    body.prepare()
+def _shaped(name: str, tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    if tensor.shape[-len(sizes) :] != sizes:
+        expected = ", ".join(map(str, sizes))
+        raise ValueError(f"Body: {name} has shape {list(tensor.shape)}, expected [..., {expected}]")
+    return tensor
+
+
+def _flat(tensor: Tensor, own: int, batch: torch.Size) -> Tensor:
+    """[..., own dimensions] -> [B, ...], or [1, ...] where it is the same for all."""
+    leading, rest = tensor.shape[: tensor.ndim - own], tensor.shape[tensor.ndim - own :]
+    if len(leading) == len(batch) == 1:
+        return tensor
+    if all(size == 1 for size in leading):
+        return tensor.reshape(1, *rest)
+    return tensor.expand(*batch, *rest).reshape(-1, *rest)
+
+
+def _side_by_side(betas: Tensor, expression: Tensor) -> Tensor:
+    """[B|1, N], [B|1, M] -> [B|1, N + M]"""
+    batch = betas.shape[0] if betas.shape[0] != 1 else expression.shape[0]
+    return torch.cat([part.expand(batch, -1) if part.shape[0] == 1 else part for part in (betas, expression)], 1)
 
 
 def open_body(dtype: torch.dtype = torch.float32) -> Body:

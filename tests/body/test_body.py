@@ -67,15 +67,12 @@ def test_a_body_is_a_module() -> None:
         other.load_state_dict(body.state_dict())
         torch.testing.assert_close(other(betas=torch.ones(1, 2)).vertices, wanted.vertices)
     body.shapedirs[..., 0] *= 2
-    with pytest.raises(ValueError, match="shapedirs was changed in place after smplx::prepare"):
-        body(betas=torch.ones(1, 2))
-    body.prepare()
     assert not torch.equal(body(betas=torch.ones(1, 2)).vertices, wanted.vertices)
 
 
 def test_wrong_arguments_are_sentences(tmp_path: Path) -> None:
     body = avatorch.open_body()
-    with pytest.raises(ValueError, match=r"betas has shape \[1, 21\], expected \[B, at most 20\]"):
+    with pytest.raises(ValueError, match=r"betas has shape \[1, 21\], expected \[\.\.\., at most 20\]"):
         body(betas=torch.ones(1, 21))
     with pytest.raises(FileNotFoundError, match=r"missing\.npz"):
         avatorch.Body.load(tmp_path / "missing.npz")

@@ -1,7 +1,5 @@
 """The whole body: the stages one after another."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -60,7 +58,7 @@ def forward(
     if joint_offsets is not None:
         J_shaped = J_shaped + joint_offsets
 
-    rot_mats = pose if pose.ndim == 4 else rodrigues(pose.reshape(len(pose), len(parents), 3))
+    rot_mats = pose if pose.ndim == 4 else rodrigues(pose.reshape(pose.shape[0], len(parents), 3))
     rot_mats = rot_mats.expand(batch, -1, -1, -1)
     v_posed = v_shaped if vertex_offsets is None else v_shaped + vertex_offsets
     if posedirs is not None:

@@ -1,0 +1,182 @@
+"""How a body may be called: by name, with any leading dimensions, with any kind of rotation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import avatorch
+from model import synthetic
+
+J, V = 55, 60
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> avatorch.Body:
+    path = tmp_path_factory.mktemp("model") / "SMPLX_NEUTRAL.npz"
+    synthetic.save_npz(path, synthetic.smplx(vertices=V, faces=40))
+    return avatorch.Body.load(path, dtype=torch.double)
+
+
+def random(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+def same(found: avatorch.Posed, wanted: avatorch.Posed) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (4,), (2, 3), (2, 1, 3), (0,), (2, 0)])
+def test_leading_dimensions(body: avatorch.Body, batch: tuple[int, ...]) -> None:
+    betas, pose, transl = random(*batch, 7), 0.5 * random(*batch, J, 3), random(*batch, 3)
+    offsets = random(*batch, V, 3)
+    found = body(betas=betas, pose=pose, transl=transl, vertex_offsets=offsets)
+    assert found.vertices.shape == (*batch, V, 3) and found.A_global.shape == (*batch, J, 4, 4)
+    wanted = body(
+        betas=betas.reshape(-1, 7),
+        pose=pose.reshape(-1, 3 * J),
+        transl=transl.reshape(-1, 3),
+        vertex_offsets=offsets.reshape(-1, V, 3),
+    )
+    same(avatorch.Posed(*(x.reshape(y.shape) for x, y in zip(found, wanted, strict=True))), wanted)
+
+
+def test_leading_dimensions_broadcast(body: avatorch.Body) -> None:
+    betas, pose, transl = random(5, 1, 10), 0.5 * random(4, J, 3), random(3)
+    found = body(betas=betas, pose=pose, transl=transl)
+    assert found.joints.shape == (5, 4, J, 3)
+    one = body(betas=betas[2, 0], pose=pose[3], transl=transl)
+    assert one.joints.shape == (J, 3)
+    torch.testing.assert_close(found.vertices[2, 3], one.vertices)
+    with pytest.raises(RuntimeError, match="broadcast"):
+        body(betas=random(3, 10), pose=random(4, J, 3))
+
+
+def test_without_intermediates(body: avatorch.Body) -> None:
+    found = body(pose=random(2, 2, J, 3), intermediates=False)
+    assert found.vertices.shape == (2, 2, V, 3) and found.v_posed.numel() == 0
+
+
+def test_kinds_of_rotation(body: avatorch.Body) -> None:
+    vectors = 0.8 * random(2, 3, J, 3)
+    wanted = body(pose=vectors)
+    matrices = torch.ops.smplx.rodrigues(vectors)
+    same(body(pose=matrices, rotations="matrix"), wanted)
+    same(body(pose=torch.ops.smplx.rotvec_to_quaternion(vectors) * 1.7, rotations="quaternion"), wanted)
+    same(body(pose=torch.ops.smplx.matrix_to_sixd(matrices), rotations="sixd"), wanted)
+    with pytest.raises(ValueError, match=r"pose has shape \[2, 3, 55, 3, 3\].*it would fit rotations='matrix'"):
+        body(pose=matrices)
+    with pytest.raises(ValueError, match=r"expected \[\.\.\., 55, 4\] for rotations='quaternion'"):
+        body(pose=vectors[..., :2], rotations="quaternion")
+    with pytest.raises(ValueError, match="rotations is 'euler', expected one of axis_angle"):
+        body(pose=vectors, rotations="euler")  # type: ignore[arg-type]
+
+
+def test_a_rig_of_three_joints_is_not_ambiguous(tmp_path: Path) -> None:
+    synthetic.save_npz(tmp_path / "rig.npz", synthetic.generic(vertices=9, joints=3))
+    body = avatorch.Body.load(tmp_path / "rig.npz", dtype=torch.double)
+    vectors = random(3, 3, 3)
+    assert body(pose=vectors).vertices.shape == (3, 9, 3)
+    assert body(pose=vectors, rotations="matrix").vertices.shape == (9, 3)
+
+
+@pytest.mark.parametrize("kind", ["axis_angle", "quaternion", "sixd", "matrix"])
+def test_joints_by_name(body: avatorch.Body, kind: str) -> None:
+    elbow, jaw = 0.5 * random(4, 3), torch.tensor([0.2, 0.0, 0.0]).double()
+    vectors = torch.zeros(4, J, 3).double()
+    vectors[:, body.joint("left_elbow")], vectors[:, body.joint("jaw")] = elbow, jaw
+    matrices = torch.ops.smplx.rodrigues
+    change = {
+        "axis_angle": lambda r: r,
+        "quaternion": torch.ops.smplx.rotvec_to_quaternion,
+        "sixd": lambda r: torch.ops.smplx.matrix_to_sixd(matrices(r)),
+        "matrix": matrices,
+    }[kind]
+    elbow.requires_grad_()
+    found = body(pose={"left_elbow": change(elbow), "jaw": change(jaw)}, rotations=kind)
+    same(found, body(pose=vectors))
+    found.vertices.sum().backward()
+    assert elbow.grad is not None and elbow.grad.abs().sum() > 0
+
+
+def test_wrong_names_are_sentences(body: avatorch.Body, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="no joint 'left_elbo'; did you mean left_elbow"):
+        body(pose={"left_elbo": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"the pose of jaw has shape \[4\], expected \[\.\.\., 3\]"):
+        body(pose={"jaw": torch.zeros(4)})
+    with pytest.raises(KeyError, match="has no names; use a tensor"):
+        body(expression={"jawOpen": 1.0})
+    with pytest.raises(ValueError, match=r"transl has shape \[2\], expected \[\.\.\., 3\]"):
+        body(transl=torch.zeros(2))
+
+
+def test_coefficients_by_name() -> None:
+    body = avatorch.open_body()
+    expression = torch.zeros(3, 52)
+    expression[:, body.expression_names.index("jawOpen")] = torch.tensor([0.1, 0.5, 0.9])
+    expression[:, body.expression_names.index("eyeBlinkLeft")] = 1.0
+    found = body(expression={"jawOpen": torch.tensor([0.1, 0.5, 0.9]), "eyeBlinkLeft": 1.0})
+    torch.testing.assert_close(found.vertices, body(expression=expression).vertices)
+
+
+def test_every_published_joint_has_a_name(tmp_path: Path) -> None:
+    for family in ("smpl", "smplh", "smplx", "mano", "flame"):
+        path = synthetic.save_npz(tmp_path / f"{family}.npz", getattr(synthetic, family)(vertices=9, faces=5))
+        body = avatorch.Body.load(path)
+        assert len(body.joint_names) == len(set(body.joint_names)) == body.num_joints
+
+
+def test_subsets(body: avatorch.Body) -> None:
+    given = {"betas": random(2, 10), "pose": 0.5 * random(2, J, 3), "transl": random(2, 3)}
+    whole = body(**given)
+    chosen = [5, 2, 40]
+    part = body.subset(chosen)
+    found = part(**given)
+    torch.testing.assert_close(found.vertices, whole.vertices[:, chosen], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.joints, whole.joints, rtol=1e-12, atol=1e-12)
+    assert all(face in torch.tensor(chosen)[part.faces].tolist() for face in [
+        face for face in body.faces.tolist() if set(face) <= set(chosen)
+    ])  # fmt: skip
+    skeleton = body.subset([])(**given)
+    assert skeleton.vertices.shape == (2, 0, 3)
+    torch.testing.assert_close(skeleton.joints, whole.joints, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(skeleton.A_global, whole.A_global, rtol=1e-12, atol=1e-12)
+    assert part.joint("jaw") == body.joint("jaw")
+
+
+def test_compiled_and_mapped(body: avatorch.Body) -> None:
+    elbow = 0.5 * random(4, 3)
+
+    def call(elbow: Tensor) -> Tensor:
+        return body(pose={"left_elbow": elbow}).joints
+
+    torch.testing.assert_close(torch.compile(call, fullgraph=True, backend="aot_eager")(elbow), call(elbow))
+    torch.testing.assert_close(torch.func.vmap(call)(elbow), call(elbow))
+
+
+def test_a_buffer_that_is_replaced_is_followed(body: avatorch.Body) -> None:
+    pose = 0.5 * random(1, J, 3)
+    before = body(pose=pose).vertices
+    template = body.v_template
+    body.v_template = template + 1
+    moved = body(pose=pose).vertices
+    body.v_template = template
+    assert not torch.allclose(before, moved)
+    torch.testing.assert_close(body(pose=pose).vertices, before)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    body = avatorch.open_body()
+    pose, expression = {"wrist.L": torch.tensor([0.3, -0.2, 0.1])}, {"jawOpen": torch.tensor([0.2, 0.8])}
+    wanted = body(pose=pose, expression=expression, intermediates=False)
+    body.cuda()
+    for part, chosen in ((body, range(13718)), (body.subset([7, 3000]), [7, 3000]), (body.subset([]), [])):
+        found = part(pose=pose, expression=expression, intermediates=False)
+        torch.testing.assert_close(found.vertices.cpu(), wanted.vertices[:, list(chosen)], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.joints.cpu(), wanted.joints, rtol=1e-5, atol=1e-5)

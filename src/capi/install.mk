@@ -18,7 +18,7 @@ FFI_TARGET := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(FFI_PROFILE))
 FFI_SONAME := libavatorch_mel.so.$(FFI_MAJOR)
 FFI_CARGO := $(CARGO) rustc --quiet --lib --no-default-features --features capi --profile $(FFI_PROFILE)
 # What avatorch_mel.h declares, in its order; cbindgen reads one file or the whole crate, and this is neither.
-FFI_SOURCES := $(addprefix src/capi/,failure.rs config.rs arguments.rs mel.rs stream.rs waveform.rs)
+FFI_SOURCES := $(addprefix src/capi/,failure.rs config.rs arguments.rs mel.rs batch.rs stream.rs waveform.rs)
 # What a program links besides the static library.
 FFI_NATIVE_LIBS := -lm -lpthread -ldl
 
@@ -65,6 +65,7 @@ check-ffi-headers: ffi-headers ## Fail if the C headers are not what the sources
 # Sanitizers and the fuzzer need a nightly compiler with rust-src.
 NIGHTLY ?= $(CARGO) +nightly
 FUZZ_SECONDS ?= 1200
+FUZZ_TARGETS ?= config lengths chunks calls wav
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address --cfg fuzzing
@@ -73,7 +74,7 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 
 fuzz-ffi: ## Fuzz the C interface and the WAV reader with AddressSanitizer (FUZZ_SECONDS a target)
 	cd tests/capi/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu
-	cd tests/capi/fuzz && for target in config lengths chunks wav; do mkdir -p corpus/$$target artifacts; \
+	cd tests/capi/fuzz && for target in $(FUZZ_TARGETS); do mkdir -p corpus/$$target artifacts; \
 		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
 			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
 

@@ -171,9 +171,10 @@ def test_a_larger_config_is_understood_while_its_new_fields_are_zero() -> None:
         _fields_ = [("known", Config), ("new", ctypes.c_double)]
 
     later = Later()
+    ctypes.memset(ctypes.byref(later), 0xFF, ctypes.sizeof(later))
     init = LIBRARY.avatorch_mel_config_init
     assert init(ctypes.byref(later), SIZE(ctypes.sizeof(later)), b"whisper") == OK
-    later.known.size = ctypes.sizeof(later)
+    assert (later.known.size, later.new) == (ctypes.sizeof(later), 0.0)
     assert LIBRARY.avatorch_mel_config_validate(ctypes.byref(later)) == OK
     later.new = 1.0
     assert LIBRARY.avatorch_mel_config_validate(ctypes.byref(later)) == INVALID_INPUT
@@ -228,6 +229,48 @@ def test_batches() -> None:
     for threads in (1, 2, 8, 64):
         for clip, values in zip(many, mel.batch(many, threads=threads), strict=True):
             assert np.array_equal(values, mel(clip))
+
+
+def test_outputs_of_a_batch_lie_apart() -> None:
+    mel = Mel()
+    values = np.zeros(6000, np.float32)
+    clips, lengths, rooms = (HANDLE * 2)(*[NOISE.ctypes.data] * 2), (SIZE * 2)(4000, 4000), (SIZE * 2)(2000, 2000)
+
+    def batch(*offsets: int, base: int = values.ctypes.data) -> int:
+        outputs = (HANDLE * 2)(*[base + 4 * offset for offset in offsets])
+        return LIBRARY.avatorch_mel_compute_batch(mel.plan, SIZE(2), SIZE(2), clips, 0, lengths, outputs, rooms)
+
+    assert batch(0, 2000) == OK
+    assert batch(4000, 2000) == OK
+    for offsets in ((0, 0), (0, 1999), (3999, 2000)):
+        assert batch(*offsets) == INVALID_INPUT
+        assert last_error() == "the outputs of clips 0 and 1 lie over each other, expected memory of their own"
+    # Over the samples of another clip.
+    clips[1] = values.ctypes.data + 8000
+    assert batch(2000, 0) == INVALID_INPUT
+    assert last_error() == "the output of clip 0 lies over the samples of clip 1, expected memory of its own"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("range_", [0, 1, 2, 3])
+def test_what_is_not_finite_spoils_its_own_clip_alone(bad: float, range_: int) -> None:
+    mel = Mel(range=range_, range_below=8.0)
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    clean = mel.batch([NOISE, NOISE[:1000]])
+    first, middle, last = mel.batch([NOISE, spoiled, NOISE[:1000]])
+    assert np.array_equal(first, clean[0])
+    assert np.array_equal(last, clean[1])
+    assert np.isnan(middle).any()
+    over = np.zeros(25, bool)
+    over[[frame for frame in range(25) if frame * 160 - 200 <= 2000 < frame * 160 + 200]] = True
+    assert not np.isfinite(middle[:, over]).any()
+    if range_ == 0:
+        assert np.isfinite(middle[:, ~over]).all()
+    # The range below the loudest of the clip or the batch takes in every frame of the clip.
+    assert np.isnan(middle[:, ~over]).all() == (range_ in (1, 2))
+    # The workspace holds nothing of it.
+    assert np.array_equal(mel(NOISE[:1000]), Mel(range=range_, range_below=8.0)(NOISE[:1000]))
 
 
 def test_errors_belong_to_their_thread() -> None:

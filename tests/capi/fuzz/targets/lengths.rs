@@ -58,5 +58,58 @@ fuzz_target!(|data: &[u8]| {
         assert!(first <= end && end <= count);
         let mut values = vec![0.0_f32; count];
         assert_eq!(avatorch_audio_normalize(samples, format, count, values.as_mut_ptr(), count), AVATORCH_OK);
+
+        let (from, to) = (RATES[*room_low as usize % RATES.len()], RATES[*room_high as usize % RATES.len()]);
+        let mut length = 0;
+        assert_eq!(avatorch_audio_resampled_length(count, from, to, &mut length), AVATORCH_OK);
+        let mut values = vec![0.0_f32; length];
+        let status = avatorch_audio_resample(samples, format, count, from, to, values.as_mut_ptr(), length);
+        assert_eq!(status, AVATORCH_OK);
+
+        batch(plan, samples, format, width, count, usize::from(*room_low) % (count + 1));
     }
 });
+
+const RATES: [u32; 5] = [8_000, 16_000, 22_050, 44_100, 48_000];
+
+/// The clip whole and in two parts, in one batch: each as `avatorch_mel_compute` gives it, or refused for its length.
+unsafe fn batch(
+    plan: *const AvatorchMelPlan,
+    samples: *const std::ffi::c_void,
+    format: i32,
+    width: usize,
+    count: usize,
+    cut: usize,
+) {
+    // SAFETY: the parts lie inside the clip, and every output has the size that the plan gives.
+    unsafe {
+        let clips = [samples, samples, samples.cast::<u8>().add(cut * width).cast()];
+        let lengths = [count, cut, count - cut];
+        let mut alone = lengths.map(|length| {
+            let (mut features, mut frames) = (0, 0);
+            avatorch_mel_plan_shape(plan, length, &mut features, &mut frames);
+            vec![0.0_f32; features * frames]
+        });
+        let mut together = alone.clone();
+        let rooms = [0, 1, 2].map(|i| alone[i].len());
+        let values = together.each_mut().map(|values| values.as_mut_ptr());
+        let statuses = [0, 1, 2].map(|i| {
+            avatorch_mel_compute(plan, ptr::null_mut(), clips[i], format, lengths[i], alone[i].as_mut_ptr(), rooms[i])
+        });
+        let status = avatorch_mel_compute_batch(
+            plan,
+            2,
+            3,
+            clips.as_ptr(),
+            format,
+            lengths.as_ptr(),
+            values.as_ptr(),
+            rooms.as_ptr(),
+        );
+        assert_eq!(status == AVATORCH_OK, statuses == [AVATORCH_OK; 3]);
+        if status == AVATORCH_OK {
+            let bits = |values: &Vec<f32>| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(together.each_ref().map(bits), alone.each_ref().map(bits));
+        }
+    }
+}

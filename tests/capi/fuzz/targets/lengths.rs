@@ -4,6 +4,7 @@
 use std::ptr;
 use std::sync::LazyLock;
 
+use avatorch::capi::batch::avatorch_mel_compute_batch;
 use avatorch::capi::config::{AvatorchMelConfig, avatorch_mel_config_init};
 use avatorch::capi::failure::AvatorchStatus::{AVATORCH_BUFFER_SIZE, AVATORCH_INVALID_INPUT, AVATORCH_OK};
 use avatorch::capi::mel::*;

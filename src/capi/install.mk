@@ -98,8 +98,7 @@ sanitize-ffi: sanitize-ffi-thread sanitize-ffi-address ## Run C programs under T
 sanitize-ffi-thread sanitize-ffi-address: sanitize-ffi-%:
 	RUSTFLAGS="-Zsanitizer=$*" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features --features capi --release \
 		--target x86_64-unknown-linux-gnu --target-dir target/sanitize-$* --crate-type staticlib
-	runtime=$$($(NIGHTLY) rustc --quiet --lib --no-default-features --features capi --print target-libdir \
-		)/librustc-nightly_rt.$(if $(filter thread,$*),tsan,asan).a; \
+	runtime=$$($(NIGHTLY) rustc -Zunstable-options --quiet --lib --print target-libdir)/librustc-nightly_rt.$(if $(filter thread,$*),tsan,asan).a; \
 	for program in stress attacks; do $(CC) -g -O1 -std=c11 -Iinclude tests/capi/$$program.c -rdynamic \
 		-o target/sanitize-$*/$$program target/sanitize-$*/x86_64-unknown-linux-gnu/release/libavatorch.a \
 		-Wl,--whole-archive $$runtime -Wl,--no-whole-archive $(FFI_NATIVE_LIBS) -lrt -lstdc++ || exit 1; done

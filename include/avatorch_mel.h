@@ -231,7 +231,7 @@ const char *avatorch_mel_version(void);
 
 /**
  * Fills `config`, of which the caller knows `size` bytes, with a convention by name: "whisper", "librosa", "torchaudio",
- * "kaldi", "nemo", "hifigan", "bigvgan" or "vocos".
+ * "kaldi", "nemo", "hifigan", "bigvgan" or "vocos". Fields that this version does not know become zero.
  *
  * # Safety
  * `config` is NULL or `size` bytes that may be written; `dialect` is NULL or ends with a zero.
@@ -295,8 +295,8 @@ AvatorchStatus avatorch_mel_workspace_free(AvatorchMelWorkspace *workspace);
  * Computes one clip into `values`, which has room for exactly the `length` that `avatorch_mel_plan_shape` gives. Nothing
  * is allocated, unless `workspace` is NULL.
  *
- * A sample that is NaN or infinite makes the frames over it NaN, and the whole clip where the configuration has a range
- * below the clip's loudest; other clips never.
+ * A sample that is NaN or infinite makes the frames over it NaN or infinite, and the whole clip NaN where the
+ * configuration has a range below the clip's loudest; other clips never.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -345,7 +345,7 @@ AvatorchStatus avatorch_mel_array_free(AvatorchMelArray *array);
  *
  * # Safety
  * `clips`, `lengths`, `values` and `rooms` are NULL or hold `n_clips` elements that keep these promises; no `values[i]`
- * lies over another or over samples.
+ * is written or read by anybody else during the call.
  */
 AvatorchStatus avatorch_mel_compute_batch(const AvatorchMelPlan *plan,
                                           size_t n_threads,

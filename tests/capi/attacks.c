@@ -3,7 +3,7 @@
 #include <avatorch_mel.h>
 #include <dlfcn.h>
 #include <fenv.h>
-#include <limits.h>
+#include <malloc.h>
 #include <mojo_audio.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,10 +104,11 @@ static void* use_and_end(void* key) {
   return NULL;
 }
 
-/* Calls while a thread, and then the process, is ending. */
+/* Calls while a thread, and then the process, is ending; another thread is inside to the last. */
 static void call_while_ending(void) {
-  pthread_key_t key;
+  static pthread_key_t key;
   pthread_t thread;
+  REQUIRE(pthread_create(&thread, NULL, use_until_over, NULL) == 0);
   REQUIRE(pthread_key_create(&key, use_late) == 0);
   REQUIRE(pthread_create(&thread, NULL, use_and_end, &key) == 0);
   REQUIRE(pthread_join(thread, NULL) == 0);
@@ -140,6 +143,35 @@ static void trap_floats(void) {
   feenableexcept(FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW);
   use_every_dialect(samples);
   use_every_dialect(silence);
+}
+
+/* A result larger than memory, and threads that there are no stacks for: refused, and the next call succeeds. */
+static void run_short_of_memory(void) {
+  AvatorchMelConfig config;
+  AvatorchMelPlan* large;
+  AvatorchMelArray* array;
+  const struct rlimit limit = {512UL << 20, 512UL << 20};
+  REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+  REQUIRE(avatorch_mel_config_init(&config, sizeof config, "whisper") == AVATORCH_OK);
+  config.padding = 1;
+  config.padding_length = 1ULL << 40;
+  REQUIRE(avatorch_mel_plan_new(&config, &large) == AVATORCH_OK);
+  REQUIRE(avatorch_mel_compute_array(large, NULL, samples, AVATORCH_F32, SAMPLES, &array) == AVATORCH_ALLOCATION);
+  REQUIRE(array == NULL && strstr(avatorch_mel_last_error(), "no memory for 80 x 6871947673 values"));
+
+  /* Leave the heap a few megabytes, and nothing else. */
+  REQUIRE(mallopt(M_TRIM_THRESHOLD, 64 << 20) == 1 && mallopt(M_MMAP_THRESHOLD, 32 << 20) == 1);
+  free(malloc(16 << 20));
+  while (mmap(NULL, 64 << 10, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+  static float results[2][VALUES];
+  const void* const clips[] = {samples, samples};
+  const size_t lengths[] = {SAMPLES, SAMPLES}, rooms[] = {VALUES, VALUES};
+  float* const values[] = {results[0], results[1]};
+  REQUIRE(avatorch_mel_compute_batch(plan, 2, 2, clips, AVATORCH_F32, lengths, values, rooms) == AVATORCH_PROCESSING);
+  REQUIRE(strstr(avatorch_mel_last_error(), "failed to spawn thread"));
+  REQUIRE(avatorch_mel_compute_batch(plan, 1, 2, clips, AVATORCH_F32, lengths, values, rooms) == AVATORCH_OK);
+  REQUIRE(memcmp(results[1], expected, sizeof expected) == 0);
+  use_everything();
 }
 
 typedef struct {
@@ -246,6 +278,8 @@ int main(int argc, char** argv) {
     use_a_small_stack();
   else if (strcmp(name, "traps") == 0)
     trap_floats();
+  else if (strcmp(name, "memory") == 0)
+    run_short_of_memory();
   else if (strcmp(name, "free") == 0)
     free_under_use();
   else if (strcmp(name, "copies") == 0 && argc == 4)

@@ -273,6 +273,21 @@ def test_what_is_not_finite_spoils_its_own_clip_alone(bad: float, range_: int) -
     assert np.array_equal(mel(NOISE[:1000]), Mel(range=range_, range_below=8.0)(NOISE[:1000]))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_makes_the_guides_result_nan(bad: float) -> None:
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    config = LIBRARY.mojo_mel_config_default()
+    for samples, is_spoiled in ((spoiled, True), (NOISE, False)):
+        handle, values = HANDLE(), np.zeros(2000, np.float32)
+        compute = LIBRARY.mojo_mel_spectrogram_compute
+        assert compute(pointer(samples), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)) == OK
+        assert LIBRARY.mojo_mel_spectrogram_get_data(handle, pointer(values), SIZE(2000)) == OK
+        assert np.isnan(values).all() == is_spoiled
+        assert np.isfinite(values).all() == (not is_spoiled)
+        LIBRARY.mojo_mel_spectrogram_free(handle)
+
+
 def test_errors_belong_to_their_thread() -> None:
     Mel()  # so that the library is ready
     LIBRARY.avatorch_mel_plan_free(HANDLE(1))

@@ -40,7 +40,7 @@ def test_valgrind_finds_nothing(mode: str, stress: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["fork", "ending", "stack", "traps", "free", "copies", "reload"])
+@pytest.mark.parametrize("name", ["fork", "ending", "stack", "traps", "memory", "free", "copies", "reload"])
 def test_attacks_are_held(name: str, compiled: Callable[..., str], prefix: Path, tmp_path: Path) -> None:
     program = compiled(HERE / "attacks.c", "-lavatorch_mel", "-lpthread", "-lm", "-ldl", flags=("-std=c11",))
     # Other files than the one that the program links, so that they are loaded and unloaded.

@@ -445,7 +445,8 @@ AvatorchStatus avatorch_audio_resampled_length(size_t n_samples,
 
 /**
  * One clip at another rate, into exactly `length` floats, as `avatorch_audio_resampled_length` gives them. Frequencies
- * that the new rate cannot hold are removed, and the clip is not delayed.
+ * that the new rate cannot hold are removed, and the clip is not delayed. A sample that is NaN, infinite or beyond 1e30
+ * is refused.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -461,7 +462,7 @@ AvatorchStatus avatorch_audio_resample(const void *samples_,
 /**
  * The part of a clip between its silences: samples `out_first` to `out_end`, the latter not included, both 0 where all
  * is silent. Loudness is the root mean square of `frame_length` samples, every `hop_length`; silent is more than
- * `below_db` decibels below the loudest frame.
+ * `below_db` decibels below the loudest frame, or holds a NaN.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; each out pointer is NULL or may be written.
@@ -476,7 +477,8 @@ AvatorchStatus avatorch_audio_trim_silence(const void *samples_,
                                            size_t *out_end);
 
 /**
- * Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats.
+ * Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats; all of
+ * them NaN where any sample is not finite.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.

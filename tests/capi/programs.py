@@ -17,6 +17,6 @@ def run(*command: object, **options: object) -> str:
 
 
 def make(target: str, **variables: object) -> str:
-    """Installs or removes the C library. Cargo is not there: it must be built already, as it is under sudo."""
-    settings = [f"{name}={value}" for name, value in {"CARGO": "false", **variables}.items()]
+    """Installs or removes the C library."""
+    settings = [f"{name}={value}" for name, value in variables.items()]
     return run("make", "-f", "src/capi/install.mk", target, *settings, cwd=ROOT)

@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio.mel_library import HANDLE, LIBRARY, SIZE, Config, Mel, MelError, pointer
+from audio.mel_library import (
+    HANDLE,
+    LIBRARY,
+    SIZE,
+    Config,
+    Mel,
+    MelError,
+    normalize,
+    pointer,
+    resample,
+    trim_silence,
+)
 
 OK, INVALID_INPUT, BUFFER_SIZE, INVALID_HANDLE, BUSY = 0, -1, -4, -5, -6
 NOISE = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
@@ -286,6 +297,30 @@ def test_what_is_not_finite_makes_the_guides_result_nan(bad: float) -> None:
         assert np.isnan(values).all() == is_spoiled
         assert np.isfinite(values).all() == (not is_spoiled)
         LIBRARY.mojo_mel_spectrogram_free(handle)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_resampling_names_the_sample_that_it_cannot_take(bad: float) -> None:
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    with pytest.raises(MelError) as failure:
+        resample(spoiled, 16000, 44100)
+    assert failure.value.status == INVALID_INPUT
+    assert str(failure.value).startswith("sample 2000 is ")
+    assert str(failure.value).endswith(", expected a number of at most 1e30")
+    spoiled[2000] = 1e30
+    for target in (8000, 44100):
+        assert np.isfinite(resample(spoiled, 16000, target)).all()
+
+
+def test_what_is_not_finite_in_the_other_steps() -> None:
+    loud = np.r_[np.zeros(1000), np.ones(1000), np.zeros(2000)].astype(np.float32)
+    assert trim_silence(loud) == (640, 2320)
+    loud[3000] = np.nan
+    assert trim_silence(loud) == (640, 2320)
+    for bad in (np.nan, np.inf, -np.inf):
+        loud[3000] = bad
+        assert np.isnan(normalize(loud)).all()
 
 
 def test_errors_belong_to_their_thread() -> None:

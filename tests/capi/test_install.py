@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -92,3 +93,16 @@ def test_folders_of_ones_own_and_relative_ones(tmp_path: Path) -> None:
         assert f"prefix={ROOT / relative}\n" in (ROOT / relative / "lib/pkgconfig/mojo_audio.pc").read_text()
     finally:
         shutil.rmtree(ROOT / relative)
+
+
+@pytest.mark.usefixtures("prefix")
+def test_the_documentation_is_right_word_for_word(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "docs/c-api.md").read_text(), re.MULTILINE | re.DOTALL)
+    (install, program) = (next(text for kind, text in blocks if kind == wanted) for wanted in ("sh", "c"))
+    (tmp_path / "program.c").write_text(program)
+    first, *commands = install.splitlines()
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    # What is built is not built again: there is no cargo in this home, as there is none under sudo.
+    run("sh", "-c", f"{first} CARGO=false", cwd=ROOT, env=environment)
+    out = run("sh", "-e", "-c", "\n".join(commands), cwd=tmp_path, env=environment)
+    assert out == "80 x 3000, the first is -1.5\n"

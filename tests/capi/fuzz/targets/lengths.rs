@@ -65,7 +65,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(avatorch_audio_resampled_length(count, from, to, &mut length), AVATORCH_OK);
         let mut values = vec![0.0_f32; length];
         let status = avatorch_audio_resample(samples, format, count, from, to, values.as_mut_ptr(), length);
-        assert_eq!(status, AVATORCH_OK);
+        assert!(status == AVATORCH_OK || status == AVATORCH_INVALID_INPUT && format < 2, "{status:?}");
 
         batch(plan, samples, format, width, count, usize::from(*room_low) % (count + 1));
     }

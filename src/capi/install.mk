@@ -87,8 +87,9 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 .PHONY: fuzz-ffi sanitize-ffi sanitize-ffi-thread sanitize-ffi-address
 
 fuzz-ffi: ## Fuzz the C interface and the WAV reader with AddressSanitizer (FUZZ_SECONDS a target)
-	cd tests/capi/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu
-	cd tests/capi/fuzz && for target in $(FUZZ_TARGETS); do mkdir -p corpus/$$target artifacts; \
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu \
+		$(addprefix --bin ,$(FUZZ_TARGETS))
+	cd fuzz && for target in $(FUZZ_TARGETS); do mkdir -p corpus/$$target artifacts; \
 		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=60 -rss_limit_mb=2048 \
 			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
 

@@ -23,6 +23,19 @@ static long rounds;
     }                                                                                        \
   } while (0)
 
+/* The clip and the first half of it, twice, on threads of the library. */
+static void batch(void) {
+  enum { HALF = 80 * 12 };
+  static const size_t lengths[] = {SAMPLES, SAMPLES / 2, SAMPLES, SAMPLES / 2}, rooms[] = {VALUES, HALF, VALUES, HALF};
+  const void* const clips[] = {samples, samples, samples, samples};
+  float results[4][VALUES], half[HALF];
+  float* const values[] = {results[0], results[1], results[2], results[3]};
+  REQUIRE(avatorch_mel_compute(plan, NULL, samples, AVATORCH_F32, SAMPLES / 2, half, HALF) == AVATORCH_OK);
+  REQUIRE(avatorch_mel_compute_batch(plan, 3, 4, clips, AVATORCH_F32, lengths, values, rooms) == AVATORCH_OK);
+  for (int i = 0; i < 4; i++)
+    REQUIRE(memcmp(results[i], i % 2 ? half : expected, i % 2 ? sizeof half : sizeof expected) == 0);
+}
+
 static void* work(void* unused) {
   (void)unused;
   AvatorchMelWorkspace* workspace;
@@ -46,6 +59,8 @@ static void* work(void* unused) {
     size_t count;
     REQUIRE(avatorch_mel_stream_push(stream, samples, AVATORCH_F32, SAMPLES, values, VALUES, &count) == AVATORCH_OK);
     REQUIRE(avatorch_mel_stream_reset(stream) == AVATORCH_OK);
+
+    if (i % 10 == 0) batch();
 
     MojoMelConfig config = mojo_mel_config_default();
     MojoMelSpectrogram* mel;

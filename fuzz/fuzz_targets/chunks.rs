@@ -41,7 +41,10 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!((status, given), (AVATORCH_BUFFER_SIZE, 0));
             }
             let room = frames * n_features;
-            assert_eq!(avatorch_mel_stream_push(stream, from(at), format as i32, count, to, room, &mut given), AVATORCH_OK);
+            assert_eq!(
+                avatorch_mel_stream_push(stream, from(at), format as i32, count, to, room, &mut given),
+                AVATORCH_OK
+            );
             assert_eq!(given, frames);
             at += count;
         }
@@ -57,7 +60,8 @@ fuzz_target!(|data: &[u8]| {
         if whole == AVATORCH_OK {
             assert_eq!((given, values.len()), (left, n_frames * n_features));
             assert_eq!(avatorch_mel_stream_complete(stream, values.as_mut_ptr(), values.len()), AVATORCH_OK);
-            let status = avatorch_mel_stream_push(stream, from(0), format as i32, 1.min(length), ptr::null_mut(), 0, &mut given);
+            let status =
+                avatorch_mel_stream_push(stream, from(0), format as i32, 1.min(length), ptr::null_mut(), 0, &mut given);
             assert_eq!(status, AVATORCH_INVALID_INPUT, "a flushed stream takes no more");
             let mut expected = vec![0.0_f32; values.len()];
             let (to, room) = (expected.as_mut_ptr(), expected.len());

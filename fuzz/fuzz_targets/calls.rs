@@ -38,7 +38,10 @@ fuzz_target!(|data: &[u8]| {
                 0 => {
                     let mut config: AvatorchMelConfig = std::mem::zeroed();
                     let mut plan = ptr::null_mut();
-                    assert_eq!(avatorch_mel_config_init(&mut config, size_of_val(&config), c"whisper".as_ptr()), AVATORCH_OK);
+                    assert_eq!(
+                        avatorch_mel_config_init(&mut config, size_of_val(&config), c"whisper".as_ptr()),
+                        AVATORCH_OK
+                    );
                     (config.n_fft, config.win_length, config.n_mels, config.hop_length) = (32, 32, 2, 16);
                     assert_eq!(avatorch_mel_plan_new(&config, &mut plan), AVATORCH_OK);
                     known.push((Kind::Plan, plan.addr(), true));
@@ -57,7 +60,8 @@ fuzz_target!(|data: &[u8]| {
                 3 => {
                     let mut made = ptr::null_mut();
                     let from = SAMPLES.as_ptr().cast();
-                    let status = avatorch_mel_compute_array(handle as *const _, ptr::null_mut(), from, 0, 400, &mut made);
+                    let status =
+                        avatorch_mel_compute_array(handle as *const _, ptr::null_mut(), from, 0, 400, &mut made);
                     assert_eq!(status, status_for(Kind::Plan));
                     known.extend(is(Kind::Plan).then_some((Kind::Array, made.addr(), true)));
                 }
@@ -72,8 +76,15 @@ fuzz_target!(|data: &[u8]| {
                     let (workspace, lives) = workspace.map_or((0, true), |entry| (entry.1, entry.2));
                     let mut values = [0.0; 50];
                     let from = SAMPLES.as_ptr().cast();
-                    let status =
-                        avatorch_mel_compute(handle as *const _, workspace as *mut _, from, 0, 400, values.as_mut_ptr(), 50);
+                    let status = avatorch_mel_compute(
+                        handle as *const _,
+                        workspace as *mut _,
+                        from,
+                        0,
+                        400,
+                        values.as_mut_ptr(),
+                        50,
+                    );
                     assert_eq!(status == AVATORCH_OK, is(Kind::Plan) && lives);
                 }
                 6 => {

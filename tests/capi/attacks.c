@@ -115,7 +115,8 @@ static void call_while_ending(void) {
   REQUIRE(atexit(use_at_exit) == 0);
 }
 
-static const char* const DIALECTS[] = {"whisper", "librosa", "torchaudio", "kaldi", "nemo", "hifigan", "bigvgan", "vocos"};
+static const char* const DIALECTS[] = {"whisper", "librosa", "torchaudio", "kaldi",
+                                       "nemo",    "hifigan", "bigvgan",    "vocos"};
 
 static void* use_every_dialect(void* clip) {
   for (size_t i = 0; i < sizeof DIALECTS / sizeof *DIALECTS; i++) {

@@ -1,6 +1,5 @@
 /* Programs that do to the library what its header does not forbid, and nobody expects. attacks NAME [library [copy]] */
 #define _GNU_SOURCE
-#include <avatorch_mel.h>
 #include <dlfcn.h>
 #include <fenv.h>
 #include <malloc.h>
@@ -8,7 +7,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,27 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SAMPLES = 4000, VALUES = 80 * 25 };
+#include "clip.h"
 
-static float samples[SAMPLES], expected[VALUES];
-static AvatorchMelPlan* plan;
 static atomic_bool is_over;
-
-#define REQUIRE(condition)                                                                   \
-  do {                                                                                       \
-    if (!(condition)) {                                                                      \
-      fprintf(stderr, "line %d: %s: %s\n", __LINE__, #condition, avatorch_mel_last_error()); \
-      _exit(1);                                                                              \
-    }                                                                                        \
-  } while (0)
-
-static AvatorchMelPlan* make_plan(const char* dialect) {
-  AvatorchMelConfig config;
-  AvatorchMelPlan* made;
-  REQUIRE(avatorch_mel_config_init(&config, sizeof config, dialect) == AVATORCH_OK);
-  REQUIRE(avatorch_mel_plan_new(&config, &made) == AVATORCH_OK);
-  return made;
-}
 
 /* Both interfaces, all kinds of handles. */
 static void use_everything(void) {
@@ -268,9 +248,7 @@ static void reload(char* path) {
 int main(int argc, char** argv) {
   REQUIRE(argc >= 2);
   const char* name = argv[1];
-  for (int i = 0; i < SAMPLES; i++) samples[i] = (float)((i * 7919) % 2001 - 1000) / 2000.0f;
-  plan = make_plan("whisper");
-  REQUIRE(avatorch_mel_compute(plan, NULL, samples, AVATORCH_F32, SAMPLES, expected, VALUES) == AVATORCH_OK);
+  make_clip();
   if (strcmp(name, "fork") == 0)
     fork_among_threads();
   else if (strcmp(name, "ending") == 0)

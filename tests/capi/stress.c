@@ -1,27 +1,16 @@
 /* stress threads N: eight threads, one plan, N clips each, every result compared.
    stress calls N: N times compute and free.
    stress flat N: the same, and the memory of the process must not grow. */
-#include <avatorch_mel.h>
 #include <mojo_audio.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { THREADS = 8, SAMPLES = 4000, VALUES = 80 * 25 };
+#include "clip.h"
 
-static float samples[SAMPLES], expected[VALUES];
-static AvatorchMelPlan* plan;
+enum { THREADS = 8 };
+
 static long rounds;
-
-#define REQUIRE(condition)                                                                   \
-  do {                                                                                       \
-    if (!(condition)) {                                                                      \
-      fprintf(stderr, "line %d: %s: %s\n", __LINE__, #condition, avatorch_mel_last_error()); \
-      exit(1);                                                                               \
-    }                                                                                        \
-  } while (0)
 
 /* The clip and the first half of it, twice, on threads of the library. */
 static void batch(void) {
@@ -99,15 +88,11 @@ static void calls(int is_flat) {
 int main(int argc, char** argv) {
   REQUIRE(argc == 3);
   rounds = atol(argv[2]);
-  for (int i = 0; i < SAMPLES; i++) samples[i] = (float)((i * 7919) % 2001 - 1000) / 2000.0f;
+  make_clip();
   if (strcmp(argv[1], "threads") != 0) {
     calls(strcmp(argv[1], "flat") == 0);
     return 0;
   }
-  AvatorchMelConfig config;
-  REQUIRE(avatorch_mel_config_init(&config, sizeof config, "whisper") == AVATORCH_OK);
-  REQUIRE(avatorch_mel_plan_new(&config, &plan) == AVATORCH_OK);
-  REQUIRE(avatorch_mel_compute(plan, NULL, samples, AVATORCH_F32, SAMPLES, expected, VALUES) == AVATORCH_OK);
   pthread_t threads[THREADS];
   for (int i = 0; i < THREADS; i++) REQUIRE(pthread_create(&threads[i], NULL, work, NULL) == 0);
   for (int i = 0; i < THREADS; i++) REQUIRE(pthread_join(threads[i], NULL) == 0);

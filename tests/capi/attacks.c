@@ -226,23 +226,35 @@ static void load_two_copies(const char* first, const char* second) {
   REQUIRE(other.free(other.plan) == AVATORCH_OK);
 }
 
-static void* load_and_fail(void* path) {
+static void* load_and_leave(void* path) {
+  static AvatorchMelPlan* left;
   Copy copy = load(path);
+  REQUIRE(copy.free(left) ==
+          (left ? AVATORCH_INVALID_HANDLE : AVATORCH_OK)); /* of the library before it was unloaded */
   REQUIRE(copy.free(copy.plan) == AVATORCH_OK);
   REQUIRE(copy.free(copy.plan) == AVATORCH_INVALID_HANDLE); /* leaves this thread a sentence to free at its end */
+  REQUIRE(dlclose(copy.library) == 0);
+  copy = load(path);
+  left = copy.plan;
   REQUIRE(dlclose(copy.library) == 0);
   return NULL;
 }
 
-/* Unloaded and loaded again; by threads that end after they have unloaded it. */
+/* Loaded, unloaded and loaded again by threads that end later; then nothing of it is left, not even at a fork. */
 static void reload(char* path) {
-  Copy old = load(path);
-  REQUIRE(dlclose(old.library) == 0);
   for (int i = 0; i < 100; i++) {
     pthread_t thread;
-    REQUIRE(pthread_create(&thread, NULL, load_and_fail, path) == 0);
+    REQUIRE(pthread_create(&thread, NULL, load_and_leave, path) == 0);
     REQUIRE(pthread_join(thread, NULL) == 0);
+    /* While the thread lived its sentence kept the library; closed once more, it goes. */
+    REQUIRE(dlclose(dlopen(path, RTLD_NOW)) == 0);
+    REQUIRE(dlopen(path, RTLD_NOW | RTLD_NOLOAD) == NULL);
   }
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) _exit(0);
+  int status;
+  REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 int main(int argc, char** argv) {

@@ -24,6 +24,10 @@ def test_memory_stays_flat_over_many_calls(stress: str) -> None:
     assert run(stress, "flat", 300_000).startswith("300000 calls")
 
 
+def test_computing_allocates_nothing(compiled: Callable[..., str]) -> None:
+    assert run(compiled(HERE / "allocations.c", "-lavatorch_mel")) == "nothing\n"
+
+
 @pytest.mark.parametrize("mode", ["threads", "calls"])
 def test_valgrind_finds_nothing(mode: str, stress: str) -> None:
     if shutil.which("valgrind") is None:

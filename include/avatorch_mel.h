@@ -231,7 +231,7 @@ const char *avatorch_mel_version(void);
 
 /**
  * Fills `config`, of which the caller knows `size` bytes, with a convention by name: "whisper", "librosa", "torchaudio",
- * "kaldi", "nemo", "hifigan", "bigvgan" or "vocos".
+ * "kaldi", "nemo", "hifigan", "bigvgan" or "vocos". Fields that this version does not know become zero.
  *
  * # Safety
  * `config` is NULL or `size` bytes that may be written; `dialect` is NULL or ends with a zero.
@@ -295,8 +295,8 @@ AvatorchStatus avatorch_mel_workspace_free(AvatorchMelWorkspace *workspace);
  * Computes one clip into `values`, which has room for exactly the `length` that `avatorch_mel_plan_shape` gives. Nothing
  * is allocated, unless `workspace` is NULL.
  *
- * A sample that is NaN or infinite makes the frames over it NaN, and the whole clip where the configuration has a range
- * below the clip's loudest; other clips never.
+ * A sample that is NaN or infinite makes the frames over it NaN or infinite, and the whole clip NaN where the
+ * configuration has a range below the clip's loudest; other clips never.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -345,7 +345,7 @@ AvatorchStatus avatorch_mel_array_free(AvatorchMelArray *array);
  *
  * # Safety
  * `clips`, `lengths`, `values` and `rooms` are NULL or hold `n_clips` elements that keep these promises; no `values[i]`
- * lies over another or over samples.
+ * is written or read by anybody else during the call.
  */
 AvatorchStatus avatorch_mel_compute_batch(const AvatorchMelPlan *plan,
                                           size_t n_threads,
@@ -445,7 +445,8 @@ AvatorchStatus avatorch_audio_resampled_length(size_t n_samples,
 
 /**
  * One clip at another rate, into exactly `length` floats, as `avatorch_audio_resampled_length` gives them. Frequencies
- * that the new rate cannot hold are removed, and the clip is not delayed.
+ * that the new rate cannot hold are removed, and the clip is not delayed. A sample that is NaN, infinite or beyond 1e30
+ * is refused.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -461,7 +462,7 @@ AvatorchStatus avatorch_audio_resample(const void *samples_,
 /**
  * The part of a clip between its silences: samples `out_first` to `out_end`, the latter not included, both 0 where all
  * is silent. Loudness is the root mean square of `frame_length` samples, every `hop_length`; silent is more than
- * `below_db` decibels below the loudest frame.
+ * `below_db` decibels below the loudest frame, or holds a NaN.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; each out pointer is NULL or may be written.
@@ -476,7 +477,8 @@ AvatorchStatus avatorch_audio_trim_silence(const void *samples_,
                                            size_t *out_end);
 
 /**
- * Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats.
+ * Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats; all of
+ * them NaN where any sample is not finite.
  *
  * # Safety
  * `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.

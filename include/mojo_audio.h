@@ -82,7 +82,8 @@ MojoAudioStatus mojo_mel_config_validate(const MojoMelConfig *config);
 
 /**
  * Whisper's log mel of `num_samples` at `config->sample_rate`. At least `n_fft / 2 + 1` samples. Free the result with
- * `mojo_mel_spectrogram_free`. Any number of threads may compute at once.
+ * `mojo_mel_spectrogram_free`. Any number of threads may compute at once. A sample that is NaN or infinite makes the
+ * whole result NaN, and no other.
  *
  * # Safety
  * `audio_samples` is NULL or holds `num_samples` floats; `config` is NULL or points to a configuration; `out_result` is

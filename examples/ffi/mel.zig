@@ -9,6 +9,7 @@ extern fn mojo_mel_spectrogram_compute([*]const f32, usize, *const MojoMelConfig
 extern fn mojo_mel_spectrogram_get_shape(?*const MojoMelSpectrogram, *usize, *usize) void;
 extern fn mojo_mel_spectrogram_get_data_ptr(?*const MojoMelSpectrogram) [*]const f32;
 extern fn mojo_mel_spectrogram_free(?*MojoMelSpectrogram) void;
+extern fn printf([*:0]const u8, ...) c_int;
 
 pub fn main() !void {
     var samples: [16000]f32 = undefined;
@@ -31,5 +32,5 @@ pub fn main() !void {
     for (0..bands) |band| {
         if (values[band * frames + 50] > values[loudest * frames + 50]) loudest = band;
     }
-    std.debug.print("Shape: ({d}, {d}), loudest band {d}\n", .{ bands, frames, loudest });
+    _ = printf("Shape: (%zu, %zu), loudest band %zu\n", bands, frames, loudest);
 }

@@ -1,6 +1,7 @@
 //! The caller's pointers, checked and borrowed.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::Range;
 
 use super::failure::{AvatorchStatus, Failure};
 
@@ -87,7 +88,8 @@ pub(super) unsafe fn slice_mut<'a, T>(name: &str, from: *mut T, length: usize) -
     Ok(unsafe { std::slice::from_raw_parts_mut(from, length) })
 }
 
-fn check_memory<T>(name: &str, from: *const T, length: usize) -> Result<(), Failure> {
+/// Refuses what no array of `length` values can be.
+pub(super) fn check_memory<T>(name: &str, from: *const T, length: usize) -> Result<(), Failure> {
     if from.is_null() {
         return Err(Failure::input(format!("{name} is NULL, expected {length} values")));
     }
@@ -103,11 +105,16 @@ fn check_memory<T>(name: &str, from: *const T, length: usize) -> Result<(), Fail
 
 /// Refuses an output that lies over the input.
 pub(super) fn check_apart(input: (*const c_void, usize), output: (*const f32, usize)) -> Result<(), Failure> {
-    let (input, output) = ((input.0.addr(), input.1), (output.0.addr(), output.1 * size_of::<f32>()));
-    if input.1 == 0 || output.1 == 0 || input.0 + input.1 <= output.0 || output.0 + output.1 <= input.0 {
+    let (input, output) = (input.0.addr()..input.0.addr().saturating_add(input.1), bytes(output.0, output.1));
+    if input.is_empty() || output.is_empty() || input.end <= output.start || output.end <= input.start {
         return Ok(());
     }
     Err(Failure::input("the output lies over the samples, expected memory of its own"))
+}
+
+/// The addresses of `length` values.
+pub(super) fn bytes<T>(from: *const T, length: usize) -> Range<usize> {
+    from.addr()..from.addr().saturating_add(length.saturating_mul(size_of::<T>()))
 }
 
 impl Samples<'_> {

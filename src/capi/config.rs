@@ -7,7 +7,7 @@ use crate::audio::{
     Padding, Preemphasis, Spectrum, Window,
 };
 
-use super::arguments::{slice, slice_mut, text};
+use super::arguments::{put, slice, slice_mut, text};
 use super::failure::{AvatorchStatus, Failure, border};
 
 /// One convention. Fill it with `avatorch_mel_config_init`, then change fields.
@@ -91,7 +91,7 @@ const LEAST_SIZE: usize = size_of::<AvatorchMelConfig>();
 const MOST_SIZE: usize = 4096;
 
 /// Fills `config`, of which the caller knows `size` bytes, with a convention by name: "whisper", "librosa", "torchaudio",
-/// "kaldi", "nemo", "hifigan", "bigvgan" or "vocos".
+/// "kaldi", "nemo", "hifigan", "bigvgan" or "vocos". Fields that this version does not know become zero.
 ///
 /// # Safety
 /// `config` is NULL or `size` bytes that may be written; `dialect` is NULL or ends with a zero.
@@ -103,10 +103,14 @@ pub unsafe extern "C" fn avatorch_mel_config_init(
 ) -> AvatorchStatus {
     border(|| {
         check_size(size)?;
+        // SAFETY: the caller's promise.
+        let options = unsafe { text("dialect", dialect)? }.parse::<Dialect>()?.options();
+        let known = AvatorchMelConfig { size: size as u32, ..AvatorchMelConfig::from(&options) };
         // SAFETY: the caller's promise, and the size is enough.
-        let (config, dialect) = unsafe { (slice_mut("config", config, 1)?, text("dialect", dialect)?) };
-        config[0] = AvatorchMelConfig::from(&dialect.parse::<Dialect>()?.options());
-        Ok(())
+        unsafe {
+            slice_mut("config", config.cast::<u8>(), size)?[LEAST_SIZE..].fill(0);
+            put("config", config, known)
+        }
     })
 }
 

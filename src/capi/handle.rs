@@ -1,9 +1,11 @@
 //! Handles that can be checked. A handle looks like a pointer to the caller and is a number to us: its place in a table,
 //! and how often that place has been used. A stale one is recognised whatever memory does.
 
-use std::sync::{Arc, RwLock};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::failure::{AvatorchStatus, Failure};
+use super::fork;
 
 const _: () = assert!(usize::BITS == 64, "handles hold a kind, a place and a generation in 64 bits");
 
@@ -36,7 +38,8 @@ impl<T> Handles<T> {
 
     /// Keeps `value` and gives its handle.
     pub(super) fn insert<H>(&self, value: T) -> Result<*mut H, Failure> {
-        let mut table = self.table.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        fork::prepare();
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let place = table.vacant.pop().unwrap_or(table.places.len());
         if place >> PLACE_BITS != 0 {
             return Err(Failure::new(
@@ -45,7 +48,9 @@ impl<T> Handles<T> {
             ));
         }
         if place == table.places.len() {
-            table.places.push(Place { generation: 0, value: None });
+            // Counting begins anywhere, so that handles of another copy of this library are not taken for our own.
+            let generation = RandomState::new().build_hasher().finish() as u32;
+            table.places.push(Place { generation, value: None });
         }
         table.places[place].value = Some(Arc::new(value));
         let generation = table.places[place].generation;
@@ -55,7 +60,7 @@ impl<T> Handles<T> {
 
     /// The object behind a handle.
     pub(super) fn get<H>(&self, handle: *const H) -> Result<Arc<T>, Failure> {
-        let table = self.table.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let place = self.find(&table, handle.addr()).ok_or_else(|| self.refused(handle.addr()))?;
         Ok(Arc::clone(table.places[place].value.as_ref().expect("`find` gives live places")))
     }
@@ -65,7 +70,7 @@ impl<T> Handles<T> {
         if handle.is_null() {
             return Ok(());
         }
-        let mut table = self.table.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let place = self.find(&table, handle.addr()).ok_or_else(|| self.refused(handle.addr()))?;
         let value = table.places[place].value.take();
         table.places[place].generation = table.places[place].generation.wrapping_add(1);
@@ -73,6 +78,11 @@ impl<T> Handles<T> {
         drop(table);
         drop(value);
         Ok(())
+    }
+
+    /// Nobody reads or changes the table until the result is dropped.
+    pub(super) fn hold(&self) -> RwLockWriteGuard<'_, impl Sized> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, table: &Table<T>, number: usize) -> Option<usize> {

@@ -6,6 +6,7 @@ DESTDIR ?=
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
+OBJCOPY ?= objcopy
 # The version that the headers are made with; another would write them differently.
 CBINDGEN_VERSION = 0.29.4
 # release, or dev for a build with assertions and symbols.
@@ -16,73 +17,92 @@ FFI_MAJOR := $(firstword $(subst ., ,$(FFI_VERSION)))
 FFI_OUT := target/ffi/$(FFI_PROFILE)
 FFI_TARGET := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(FFI_PROFILE)),debug,$(FFI_PROFILE))
 FFI_SONAME := libavatorch_mel.so.$(FFI_MAJOR)
+FFI_SHARED := libavatorch_mel.so.$(FFI_VERSION)
 FFI_CARGO := $(CARGO) rustc --quiet --lib --no-default-features --features capi --profile $(FFI_PROFILE)
+FFI_INPUTS := $(shell find src -name '*.rs') build.rs Cargo.toml Cargo.lock src/capi/install.mk
 # What avatorch_mel.h declares, in its order; cbindgen reads one file or the whole crate, and this is neither.
-FFI_SOURCES := $(addprefix src/capi/,failure.rs config.rs arguments.rs mel.rs stream.rs waveform.rs)
+FFI_SOURCES := $(addprefix src/capi/,failure.rs config.rs arguments.rs mel.rs batch.rs stream.rs waveform.rs)
 # What a program links besides the static library.
 FFI_NATIVE_LIBS := -lm -lpthread -ldl
 
 .PHONY: ffi install-ffi uninstall-ffi ffi-headers check-ffi-headers
 
-ffi: ## Build the C library into target/ffi
-	$(FFI_CARGO) --crate-type staticlib
+ffi: $(FFI_OUT)/$(FFI_SHARED) $(FFI_OUT)/libavatorch_mel.a ## Build the C library into target/ffi
+
+$(FFI_OUT)/$(FFI_SHARED): $(FFI_INPUTS)
 	$(FFI_CARGO) --crate-type cdylib -- -C link-arg=-Wl,-soname,$(FFI_SONAME) -C link-arg=-Wl,-z,defs
 	mkdir -p $(FFI_OUT)
-	install -m 755 $(FFI_TARGET)/libavatorch.so $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION)
-	install -m 644 $(FFI_TARGET)/libavatorch.a $(FFI_OUT)/libavatorch_mel.a
-	ln -sf libavatorch_mel.so.$(FFI_VERSION) $(FFI_OUT)/$(FFI_SONAME)
+	ln -sf $(FFI_SHARED) $(FFI_OUT)/$(FFI_SONAME)
 	ln -sf $(FFI_SONAME) $(FFI_OUT)/libavatorch_mel.so
 	ln -sf $(FFI_SONAME) $(FFI_OUT)/libmojo_audio.so
+	install -m 755 $(FFI_TARGET)/libavatorch.so $@
+
+# The static library is one object, in which nothing is global but what the shared library exports: a program may link
+# other Rust libraries beside it.
+$(FFI_OUT)/libavatorch_mel.a: $(FFI_OUT)/$(FFI_SHARED)
+	$(FFI_CARGO) --crate-type staticlib
+	nm -D --defined-only $< | awk '{ print $$3 }' > $(FFI_OUT)/symbols
+	$(CC) -r -nostdlib -Wl,--gc-sections -Wl,--force-group-allocation $$(sed 's/^/-Wl,-u,/' $(FFI_OUT)/symbols) \
+		$(FFI_TARGET)/libavatorch.a -o $(FFI_OUT)/avatorch_mel.o
+	$(OBJCOPY) --keep-global-symbols=$(FFI_OUT)/symbols --remove-section=.llvmbc --remove-section=.llvmcmd \
+		$(if $(filter release,$(FFI_PROFILE)),--strip-debug) $(FFI_OUT)/avatorch_mel.o
+	rm -f $@
+	$(AR) rcs $@ $(FFI_OUT)/avatorch_mel.o
+	rm $(FFI_OUT)/avatorch_mel.o
 	ln -sf libavatorch_mel.a $(FFI_OUT)/libmojo_audio.a
 
+# Folders may have any name, so the shell takes them from its environment.
+install-ffi uninstall-ffi: export INSTALL_PREFIX = $(PREFIX)
+install-ffi uninstall-ffi: export INSTALL_LIB = $(LIBDIR)
+install-ffi uninstall-ffi: export INSTALL_INCLUDE = $(INCLUDEDIR)
+install-ffi uninstall-ffi: export INSTALL_BELOW = $(DESTDIR)
+
 install-ffi: ffi ## Install the C library and its headers (PREFIX, default ~/.local; DESTDIR)
-	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
-	install -m 644 include/mojo_audio.h include/avatorch_mel.h "$(DESTDIR)$(INCLUDEDIR)"
-	install -m 755 $(FFI_OUT)/libavatorch_mel.so.$(FFI_VERSION) "$(DESTDIR)$(LIBDIR)"
-	install -m 644 $(FFI_OUT)/libavatorch_mel.a "$(DESTDIR)$(LIBDIR)"
-	cd "$(DESTDIR)$(LIBDIR)" && ln -sf libavatorch_mel.so.$(FFI_VERSION) $(FFI_SONAME) \
-		&& ln -sf $(FFI_SONAME) libavatorch_mel.so && ln -sf $(FFI_SONAME) libmojo_audio.so \
-		&& ln -sf libavatorch_mel.a libmojo_audio.a
-	for name in avatorch_mel mojo_audio; do \
-		sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-			-e 's|@VERSION@|$(FFI_VERSION)|' -e 's|@LIBS_PRIVATE@|$(FFI_NATIVE_LIBS)|' -e "s|@NAME@|$$name|" \
-			src/capi/library.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/$$name.pc"; done
+	sh src/capi/install.sh install $(FFI_OUT) $(FFI_VERSION) "$(FFI_NATIVE_LIBS)"
 
 uninstall-ffi: ## Remove what install-ffi installed
-	cd "$(DESTDIR)$(LIBDIR)" && rm -f libavatorch_mel.so* libavatorch_mel.a libmojo_audio.so libmojo_audio.a \
-		pkgconfig/avatorch_mel.pc pkgconfig/mojo_audio.pc
-	cd "$(DESTDIR)$(INCLUDEDIR)" && rm -f mojo_audio.h avatorch_mel.h
+	sh src/capi/install.sh uninstall $(FFI_OUT) $(FFI_VERSION)
 
-ffi-headers: $(CBINDGEN) ## Write the C headers anew from the Rust sources
-	mkdir -p target/ffi
-	sed '/^\/\/!/d' $(FFI_SOURCES) > target/ffi/avatorch_mel.rs
-	$(CBINDGEN) --quiet --config cbindgen.toml target/ffi/avatorch_mel.rs --output include/avatorch_mel.h
-	$(CBINDGEN) --quiet --config src/capi/mojo_audio.toml src/capi/mojo_audio.rs --output include/mojo_audio.h
+target/ffi/include/%.h: $(FFI_SOURCES) src/capi/mojo_audio.rs cbindgen.toml src/capi/mojo_audio.toml $(CBINDGEN)
+	mkdir -p target/ffi/include
+	sed '/^\/\/!/d' $(FFI_SOURCES) > target/ffi/include/avatorch_mel.rs
+	cp src/capi/mojo_audio.rs target/ffi/include
+	$(CBINDGEN) --quiet --config $(if $(filter mojo_audio,$*),src/capi/mojo_audio.toml,cbindgen.toml) \
+		target/ffi/include/$*.rs --output $@
 
-check-ffi-headers: ffi-headers ## Fail if the C headers are not what the sources say
-	git diff --exit-code -- include
+ffi-headers: target/ffi/include/avatorch_mel.h target/ffi/include/mojo_audio.h ## Write the C headers anew
+	cp $^ include
+
+check-ffi-headers: target/ffi/include/avatorch_mel.h target/ffi/include/mojo_audio.h ## Fail if they are not what the sources say
+	for header in $^; do diff -u include/$${header##*/} $$header || exit 1; done
 
 # Sanitizers and the fuzzer need a nightly compiler with rust-src.
 NIGHTLY ?= $(CARGO) +nightly
 FUZZ_SECONDS ?= 1200
+FUZZ_TARGETS ?= config lengths chunks calls wav
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address --cfg fuzzing
 
-.PHONY: fuzz-ffi sanitize-ffi
+.PHONY: fuzz-ffi sanitize-ffi sanitize-ffi-thread sanitize-ffi-address
 
 fuzz-ffi: ## Fuzz the C interface and the WAV reader with AddressSanitizer (FUZZ_SECONDS a target)
-	cd tests/capi/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu
-	cd tests/capi/fuzz && for target in config lengths chunks wav; do mkdir -p corpus/$$target artifacts; \
-		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(NIGHTLY) build --release --target x86_64-unknown-linux-gnu \
+		$(addprefix --bin ,$(FUZZ_TARGETS))
+	cd fuzz && for target in $(FUZZ_TARGETS); do mkdir -p corpus/$$target artifacts; \
+		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=60 -rss_limit_mb=2048 \
 			-print_final_stats=1 -verbosity=0 -artifact_prefix=artifacts/$$target- corpus/$$target || exit 1; done
 
-sanitize-ffi: ## Run the C stress program under ThreadSanitizer and AddressSanitizer
-	for kind in thread:tsan address:asan; do out=target/sanitize-$${kind%:*}; \
-		runtime=$$(rustc +nightly --print target-libdir)/librustc-nightly_rt.$${kind#*:}.a; \
-		RUSTFLAGS="-Zsanitizer=$${kind%:*}" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features \
-			--features capi --release --target x86_64-unknown-linux-gnu --target-dir $$out --crate-type staticlib \
-		&& $(CC) -g -O1 -Iinclude tests/capi/stress.c -o $$out/stress -rdynamic \
-			$$out/x86_64-unknown-linux-gnu/release/libavatorch.a -Wl,--whole-archive $$runtime -Wl,--no-whole-archive \
-			$(FFI_NATIVE_LIBS) -lrt -lstdc++ \
-		&& export ASAN_OPTIONS=quarantine_size_mb=1 && $$out/stress threads 200 && $$out/stress calls 20000 || exit 1; done
+sanitize-ffi: sanitize-ffi-thread sanitize-ffi-address ## Run C programs under ThreadSanitizer and AddressSanitizer
+
+# A leak ends the run under AddressSanitizer; memory of the process says nothing there, where freed blocks are kept.
+sanitize-ffi-thread sanitize-ffi-address: sanitize-ffi-%:
+	RUSTFLAGS="-Zsanitizer=$*" $(NIGHTLY) rustc --quiet -Zbuild-std --lib --no-default-features --features capi --release \
+		--target x86_64-unknown-linux-gnu --target-dir target/sanitize-$* --crate-type staticlib
+	runtime=$$($(NIGHTLY) rustc -Zunstable-options --quiet --lib --print target-libdir)/librustc-nightly_rt.$(if $(filter thread,$*),tsan,asan).a; \
+	for program in stress attacks; do $(CC) -g -O1 -std=c11 -Iinclude tests/capi/$$program.c -rdynamic \
+		-o target/sanitize-$*/$$program target/sanitize-$*/x86_64-unknown-linux-gnu/release/libavatorch.a \
+		-Wl,--whole-archive $$runtime -Wl,--no-whole-archive $(FFI_NATIVE_LIBS) -lrt -lstdc++ || exit 1; done
+	target/sanitize-$*/stress threads 200
+	target/sanitize-$*/stress calls 20000
+	for attack in free ending; do target/sanitize-$*/attacks $$attack || exit 1; done

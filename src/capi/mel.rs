@@ -3,12 +3,9 @@
 use std::ffi::{c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::audio::{Clip, Level, Plan, Sample, Workspace};
+use crate::audio::{Level, Plan, Workspace};
 
-use super::arguments::{
-    AvatorchSampleFormat, Samples, check_apart, check_room, put, put_if_wanted, sample_format, samples, slice,
-    slice_mut, with_samples,
-};
+use super::arguments::{Samples, check_apart, check_room, put, put_if_wanted, samples, slice_mut, with_samples};
 use super::array::Array;
 use super::config::{self, AvatorchMelConfig};
 use super::failure::{AvatorchStatus, Failure, border};
@@ -30,11 +27,8 @@ pub struct AvatorchMelArray {
 }
 
 pub(super) static PLANS: Handles<Arc<Plan>> = Handles::new(9, "plan");
-static WORKSPACES: Handles<Mutex<Workspace>> = Handles::new(10, "workspace");
-static ARRAYS: Handles<Array> = Handles::new(11, "array");
-
-/// More threads than any machine has.
-const MOST_THREADS: usize = 1024;
+pub(super) static WORKSPACES: Handles<Mutex<Workspace>> = Handles::new(10, "workspace");
+pub(super) static ARRAYS: Handles<Array> = Handles::new(11, "array");
 
 /// Takes what another thread may be using.
 pub(super) fn exclusive<'a, T>(name: &str, object: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, Failure> {
@@ -137,8 +131,8 @@ pub extern "C" fn avatorch_mel_workspace_free(workspace: *mut AvatorchMelWorkspa
 /// Computes one clip into `values`, which has room for exactly the `length` that `avatorch_mel_plan_shape` gives. Nothing
 /// is allocated, unless `workspace` is NULL.
 ///
-/// A sample that is NaN or infinite makes the frames over it NaN, and the whole clip where the configuration has a range
-/// below the clip's loudest; other clips never.
+/// A sample that is NaN or infinite makes the frames over it NaN or infinite, and the whole clip NaN where the
+/// configuration has a range below the clip's loudest; other clips never.
 ///
 /// # Safety
 /// `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -232,77 +226,4 @@ pub unsafe extern "C" fn avatorch_mel_array_data(
 #[unsafe(no_mangle)]
 pub extern "C" fn avatorch_mel_array_free(array: *mut AvatorchMelArray) -> AvatorchStatus {
     border(|| ARRAYS.remove(array))
-}
-
-/// Computes `n_clips` clips of any lengths on `n_threads` threads, one clip to a thread at a time. Clip `i` has
-/// `lengths[i]` samples at `clips[i]`, and its values go to `values[i]`, which has room for exactly `rooms[i]` floats.
-///
-/// # Safety
-/// `clips`, `lengths`, `values` and `rooms` are NULL or hold `n_clips` elements that keep these promises; no `values[i]`
-/// lies over another or over samples.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn avatorch_mel_compute_batch(
-    plan: *const AvatorchMelPlan,
-    n_threads: usize,
-    n_clips: usize,
-    clips: *const *const c_void,
-    format: i32,
-    lengths: *const usize,
-    values: *const *mut f32,
-    rooms: *const usize,
-) -> AvatorchStatus {
-    border(|| {
-        let plan = PLANS.get(plan)?;
-        if !(1..=MOST_THREADS).contains(&n_threads) {
-            return Err(Failure::input(format!("n_threads is {n_threads}, expected 1 to {MOST_THREADS}")));
-        }
-        // SAFETY: the caller's promise.
-        let (clips, lengths, values, rooms) = unsafe {
-            (
-                slice("clips", clips, n_clips)?,
-                slice("lengths", lengths, n_clips)?,
-                slice("values", values, n_clips)?,
-                slice("rooms", rooms, n_clips)?,
-            )
-        };
-        for i in 0..n_clips {
-            let (n_features, n_frames) = plan.shape(lengths[i])?;
-            check_room(rooms[i], n_features * n_frames)?;
-        }
-        let memory = Memory { clips, lengths, values, rooms };
-        // SAFETY: the caller's promise.
-        unsafe {
-            match sample_format(format)? {
-                AvatorchSampleFormat::AVATORCH_F32 => memory.compute::<f32>(&plan, n_threads),
-                AvatorchSampleFormat::AVATORCH_F64 => memory.compute::<f64>(&plan, n_threads),
-                AvatorchSampleFormat::AVATORCH_I16 => memory.compute::<i16>(&plan, n_threads),
-                AvatorchSampleFormat::AVATORCH_I32 => memory.compute::<i32>(&plan, n_threads),
-            }
-        }
-    })
-}
-
-/// The caller's clips.
-struct Memory<'a> {
-    clips: &'a [*const c_void],
-    lengths: &'a [usize],
-    values: &'a [*mut f32],
-    rooms: &'a [usize],
-}
-
-impl Memory<'_> {
-    /// # Safety
-    /// Each clip holds `lengths[i]` samples of type S, and its values have room for `rooms[i]` floats of their own.
-    unsafe fn compute<S: Sample>(&self, plan: &Plan, n_threads: usize) -> Result<(), Failure> {
-        let mut clips = Vec::with_capacity(self.clips.len());
-        for i in 0..self.clips.len() {
-            // SAFETY: the caller's promise.
-            let samples = unsafe { slice("samples", self.clips[i].cast::<S>(), self.lengths[i])? };
-            check_apart((self.clips[i], size_of_val(samples)), (self.values[i], self.rooms[i]))?;
-            // SAFETY: the caller's promise.
-            clips.push(Clip { samples, values: unsafe { slice_mut("values", self.values[i], self.rooms[i])? } });
-        }
-        let mut workspaces: Vec<_> = (0..n_threads.min(clips.len()).max(1)).map(|_| plan.workspace()).collect();
-        Ok(plan.compute_batch(&mut clips, &mut workspaces)?)
-    }
 }

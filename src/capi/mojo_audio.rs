@@ -1,4 +1,4 @@
-//! The interface of `include/mojo_audio.h`: Whisper's log mel in nine functions.
+//! The interface of `include/mojo_audio.h`: Whisper's log mel in ten functions.
 
 use std::cell::RefCell;
 use std::ffi::c_char;
@@ -69,7 +69,7 @@ pub struct MojoMelSpectrogram {
     _opaque: [u8; 0],
 }
 
-static SPECTROGRAMS: Handles<Array> = Handles::new(8, "spectrogram");
+pub(super) static SPECTROGRAMS: Handles<Array> = Handles::new(8, "spectrogram");
 
 thread_local! {
     /// The thread's last configuration, made ready.
@@ -115,7 +115,8 @@ pub unsafe extern "C" fn mojo_mel_config_validate(config: *const MojoMelConfig) 
 }
 
 /// Whisper's log mel of `num_samples` at `config->sample_rate`. At least `n_fft / 2 + 1` samples. Free the result with
-/// `mojo_mel_spectrogram_free`. Any number of threads may compute at once.
+/// `mojo_mel_spectrogram_free`. Any number of threads may compute at once. A sample that is NaN or infinite makes the
+/// whole result NaN, and no other.
 ///
 /// # Safety
 /// `audio_samples` is NULL or holds `num_samples` floats; `config` is NULL or points to a configuration; `out_result` is
@@ -132,7 +133,11 @@ pub unsafe extern "C" fn mojo_mel_spectrogram_compute(
         unsafe {
             put("out_result", out_result, std::ptr::null_mut())?;
             let samples = slice("audio_samples", audio_samples, num_samples)?;
-            let array = LAST_PLAN.with(|last| compute(samples, read(config)?, &mut last.borrow_mut()))?;
+            let config = read(config)?;
+            // While the thread ends, its last plan may be gone already.
+            let array = LAST_PLAN
+                .try_with(|last| compute(samples, config, &mut last.borrow_mut()))
+                .unwrap_or_else(|_| compute(samples, config, &mut None))?;
             put("out_result", out_result, SPECTROGRAMS.insert(array)?)
         }
     })

@@ -16,7 +16,7 @@ pub struct AvatorchMelStream {
     _opaque: [u8; 0],
 }
 
-static STREAMS: Handles<Mutex<Stream>> = Handles::new(12, "stream");
+pub(super) static STREAMS: Handles<Mutex<Stream>> = Handles::new(12, "stream");
 
 fn with_stream(
     stream: *const AvatorchMelStream,

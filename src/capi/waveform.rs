@@ -2,10 +2,10 @@
 
 use std::ffi::c_void;
 
-use crate::audio::{Silence, normalize_waveform, resample, resampled_length, trim_silence};
+use crate::audio::{Sample, Silence, normalize_waveform, resample, resampled_length, trim_silence};
 
 use super::arguments::{check_apart, check_room, put, put_if_wanted, samples, slice_mut, with_samples};
-use super::failure::{AvatorchStatus, border};
+use super::failure::{AvatorchStatus, Failure, border};
 
 /// Samples that `n_samples` at `from` Hz become at `to` Hz.
 ///
@@ -23,7 +23,8 @@ pub unsafe extern "C" fn avatorch_audio_resampled_length(
 }
 
 /// One clip at another rate, into exactly `length` floats, as `avatorch_audio_resampled_length` gives them. Frequencies
-/// that the new rate cannot hold are removed, and the clip is not delayed.
+/// that the new rate cannot hold are removed, and the clip is not delayed. A sample that is NaN, infinite or beyond 1e30
+/// is refused.
 ///
 /// # Safety
 /// `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.
@@ -41,6 +42,7 @@ pub unsafe extern "C" fn avatorch_audio_resample(
         // SAFETY: the caller's promise.
         let samples = unsafe { samples(samples_, format, n_samples)? };
         check_room(length, resampled_length(samples.len(), from, to)?)?;
+        with_samples!(samples, samples => check_loudness(samples))?;
         check_apart(samples.memory(), (values, length))?;
         // SAFETY: the caller's promise.
         let values = unsafe { slice_mut("values", values, length)? };
@@ -49,9 +51,19 @@ pub unsafe extern "C" fn avatorch_audio_resample(
     })
 }
 
+/// Beyond it, and with what is not finite, the resampler's transforms overflow.
+const LOUDEST: f64 = 1e30_f32 as f64;
+
+fn check_loudness<S: Sample>(samples: &[S]) -> Result<(), Failure> {
+    let is_fit = |sample: &S| sample.to_f64().abs() <= LOUDEST;
+    let Some(at) = samples.iter().position(|sample| !is_fit(sample)) else { return Ok(()) };
+    let sample = samples[at].to_f64();
+    Err(Failure::input(format!("sample {at} is {sample:e}, expected a number of at most 1e30")))
+}
+
 /// The part of a clip between its silences: samples `out_first` to `out_end`, the latter not included, both 0 where all
 /// is silent. Loudness is the root mean square of `frame_length` samples, every `hop_length`; silent is more than
-/// `below_db` decibels below the loudest frame.
+/// `below_db` decibels below the loudest frame, or holds a NaN.
 ///
 /// # Safety
 /// `samples_` is NULL or holds `n_samples` of `format`; each out pointer is NULL or may be written.
@@ -79,7 +91,8 @@ pub unsafe extern "C" fn avatorch_audio_trim_silence(
     })
 }
 
-/// Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats.
+/// Zero mean and unit deviation, as wav2vec 2.0 and `HuBERT` take their samples, into exactly `n_samples` floats; all of
+/// them NaN where any sample is not finite.
 ///
 /// # Safety
 /// `samples_` is NULL or holds `n_samples` of `format`; `values` is NULL or has room for `length` floats.

@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio.mel_library import HANDLE, LIBRARY, SIZE, Config, Mel, MelError, pointer
+from audio.mel_library import (
+    HANDLE,
+    LIBRARY,
+    SIZE,
+    Config,
+    Mel,
+    MelError,
+    normalize,
+    pointer,
+    resample,
+    trim_silence,
+)
 
 OK, INVALID_INPUT, BUFFER_SIZE, INVALID_HANDLE, BUSY = 0, -1, -4, -5, -6
 NOISE = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
@@ -171,9 +182,10 @@ def test_a_larger_config_is_understood_while_its_new_fields_are_zero() -> None:
         _fields_ = [("known", Config), ("new", ctypes.c_double)]
 
     later = Later()
+    ctypes.memset(ctypes.byref(later), 0xFF, ctypes.sizeof(later))
     init = LIBRARY.avatorch_mel_config_init
     assert init(ctypes.byref(later), SIZE(ctypes.sizeof(later)), b"whisper") == OK
-    later.known.size = ctypes.sizeof(later)
+    assert (later.known.size, later.new) == (ctypes.sizeof(later), 0.0)
     assert LIBRARY.avatorch_mel_config_validate(ctypes.byref(later)) == OK
     later.new = 1.0
     assert LIBRARY.avatorch_mel_config_validate(ctypes.byref(later)) == INVALID_INPUT
@@ -228,6 +240,87 @@ def test_batches() -> None:
     for threads in (1, 2, 8, 64):
         for clip, values in zip(many, mel.batch(many, threads=threads), strict=True):
             assert np.array_equal(values, mel(clip))
+
+
+def test_outputs_of_a_batch_lie_apart() -> None:
+    mel = Mel()
+    values = np.zeros(6000, np.float32)
+    clips, lengths, rooms = (HANDLE * 2)(*[NOISE.ctypes.data] * 2), (SIZE * 2)(4000, 4000), (SIZE * 2)(2000, 2000)
+
+    def batch(*offsets: int, base: int = values.ctypes.data) -> int:
+        outputs = (HANDLE * 2)(*[base + 4 * offset for offset in offsets])
+        return LIBRARY.avatorch_mel_compute_batch(mel.plan, SIZE(2), SIZE(2), clips, 0, lengths, outputs, rooms)
+
+    assert batch(0, 2000) == OK
+    assert batch(4000, 2000) == OK
+    for offsets in ((0, 0), (0, 1999), (3999, 2000)):
+        assert batch(*offsets) == INVALID_INPUT
+        assert last_error() == "the outputs of clips 0 and 1 lie over each other, expected memory of their own"
+    # Over the samples of another clip.
+    clips[1] = values.ctypes.data + 8000
+    assert batch(2000, 0) == INVALID_INPUT
+    assert last_error() == "the output of clip 0 lies over the samples of clip 1, expected memory of its own"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("range_", [0, 1, 2, 3])
+def test_what_is_not_finite_spoils_its_own_clip_alone(bad: float, range_: int) -> None:
+    mel = Mel(range=range_, range_below=8.0)
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    clean = mel.batch([NOISE, NOISE[:1000]])
+    first, middle, last = mel.batch([NOISE, spoiled, NOISE[:1000]])
+    assert np.array_equal(first, clean[0])
+    assert np.array_equal(last, clean[1])
+    assert np.isnan(middle).any()
+    over = np.zeros(25, bool)
+    over[[frame for frame in range(25) if frame * 160 - 200 <= 2000 < frame * 160 + 200]] = True
+    assert not np.isfinite(middle[:, over]).any()
+    if range_ == 0:
+        assert np.isfinite(middle[:, ~over]).all()
+    # The range below the loudest of the clip or the batch takes in every frame of the clip.
+    assert np.isnan(middle[:, ~over]).all() == (range_ in (1, 2))
+    # The workspace holds nothing of it.
+    assert np.array_equal(mel(NOISE[:1000]), Mel(range=range_, range_below=8.0)(NOISE[:1000]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_makes_the_guides_result_nan(bad: float) -> None:
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    config = LIBRARY.mojo_mel_config_default()
+    for samples, is_spoiled in ((spoiled, True), (NOISE, False)):
+        handle, values = HANDLE(), np.zeros(2000, np.float32)
+        compute = LIBRARY.mojo_mel_spectrogram_compute
+        assert compute(pointer(samples), SIZE(4000), ctypes.byref(config), ctypes.byref(handle)) == OK
+        assert LIBRARY.mojo_mel_spectrogram_get_data(handle, pointer(values), SIZE(2000)) == OK
+        assert np.isnan(values).all() == is_spoiled
+        assert np.isfinite(values).all() == (not is_spoiled)
+        LIBRARY.mojo_mel_spectrogram_free(handle)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_resampling_names_the_sample_that_it_cannot_take(bad: float) -> None:
+    spoiled = NOISE.copy()
+    spoiled[2000] = bad
+    with pytest.raises(MelError) as failure:
+        resample(spoiled, 16000, 44100)
+    assert failure.value.status == INVALID_INPUT
+    assert str(failure.value).startswith("sample 2000 is ")
+    assert str(failure.value).endswith(", expected a number of at most 1e30")
+    spoiled[2000] = 1e30
+    for target in (8000, 44100):
+        assert np.isfinite(resample(spoiled, 16000, target)).all()
+
+
+def test_what_is_not_finite_in_the_other_steps() -> None:
+    loud = np.r_[np.zeros(1000), np.ones(1000), np.zeros(2000)].astype(np.float32)
+    assert trim_silence(loud) == (640, 2320)
+    loud[3000] = np.nan
+    assert trim_silence(loud) == (640, 2320)
+    for bad in (np.nan, np.inf, -np.inf):
+        loud[3000] = bad
+        assert np.isnan(normalize(loud)).all()
 
 
 def test_errors_belong_to_their_thread() -> None:

@@ -8,7 +8,20 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 // What `smplx::prepare` made, by position in its list.
 struct Prepared {
-  enum Position { kStamp, kJointTemplate, kJointDirs, kWeights, kWeightJoints, kOrder, kStart, kPosePair, kPoseUnits, kMoved, kMovedWeights, kCount };
+  enum Position {
+    kStamp,
+    kJointTemplate,
+    kJointDirs,
+    kWeights,
+    kWeightJoints,
+    kOrder,
+    kStart,
+    kPosePair,
+    kPoseUnits,
+    kMoved,
+    kMovedWeights,
+    kCount
+  };
 };
 
 // Throws unless `prepared` is empty or was made from these very tensors, unchanged since.

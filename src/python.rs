@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::model::dlpack;
-use crate::{body, cuda};
+use crate::{audio, body, cuda};
 
 /// Versions and folders, for `avatorch info`.
 #[pyfunction]
@@ -19,6 +19,10 @@ fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(info)
 }
 
+fn programs() -> impl Iterator<Item = &'static cuda::Program> {
+    body::PROGRAMS.iter().chain(audio::mel::PROGRAMS).copied()
+}
+
 /// File, kernels, their symbols, and the compiler's log.
 type CompiledFile = (String, Vec<String>, Vec<String>, String);
 
@@ -27,7 +31,7 @@ type CompiledFile = (String, Vec<String>, Vec<String>, String);
 fn compile_kernels(py: Python<'_>, arch: &str) -> PyResult<Vec<CompiledFile>> {
     py.detach(|| {
         let mut report = Vec::new();
-        for program in body::PROGRAMS {
+        for program in programs() {
             let cuda::Compiled { symbols, log, .. } = cuda::compile(program.file, program.kernels, arch)?;
             let kernels = program.kernels.iter().map(ToString::to_string).collect();
             report.push((program.file.to_string(), kernels, symbols, log));
@@ -40,7 +44,7 @@ fn compile_kernels(py: Python<'_>, arch: &str) -> PyResult<Vec<CompiledFile>> {
 #[pyfunction]
 fn load_kernels(py: Python<'_>, device: usize) -> PyResult<()> {
     py.detach(|| {
-        for program in body::PROGRAMS {
+        for program in programs() {
             program.load(device, std::ptr::null_mut())?;
         }
         Ok(())

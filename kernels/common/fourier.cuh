@@ -143,6 +143,14 @@ struct Butterfly<16> : Split<4, 4> {};
 template <>
 struct Butterfly<25> : Split<5, 5> {};
 
+// Division by a number that is known only now: one multiplication, exact while n * d stays below 2^32.
+struct Divisor {
+  unsigned d, magic;
+
+  explicit __device__ Divisor(int divisor) : d(divisor), magic(0xffffffffu / d + 1) {}
+  __device__ int quotient(int n) const { return d == 1 ? n : int(__umulhi(unsigned(n), magic)); }
+};
+
 // Rows of complex numbers, real and imaginary parts apart; one place in 33 is left out so that strides of a power of
 // two meet different banks.
 template <class T>
@@ -175,8 +183,9 @@ struct Transform {
   template <int R>
   __device__ void pass(const Rows<T>& from, const Rows<T>& to, int done) const {
     const int items = size / R, step = root_step * (items / done);
+    const Divisor by_items(items), by_done(done);
     for (int item = threadIdx.x; item < rows * items; item += blockDim.x) {
-      const int row = item / items, j = item % items, k = j % done;
+      const int row = by_items.quotient(item), j = item - row * items, k = j - by_done.quotient(j) * done;
       Complex<T> x[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
@@ -214,16 +223,27 @@ struct Transform {
     for (int i = 0; i < radix_count; ++i) {
       const int radix = radices[i];
       switch (radix) {
-        case 2: pass<2>(a, b, done); break;
-        case 3: pass<3>(a, b, done); break;
-        case 4: pass<4>(a, b, done); break;
-        case 5: pass<5>(a, b, done); break;
-        case 8: pass<8>(a, b, done); break;
+        case 2:
+          pass<2>(a, b, done);
+          break;
+        case 3:
+          pass<3>(a, b, done);
+          break;
+        case 4:
+          pass<4>(a, b, done);
+          break;
+        case 5:
+          pass<5>(a, b, done);
+          break;
+        case 8:
+          pass<8>(a, b, done);
+          break;
         case 25:
           // 25 complex doubles do not fit into registers.
           if constexpr (sizeof(T) == 4) pass<25>(a, b, done);
           break;
-        default: any_pass(a, b, done, radix);
+        default:
+          any_pass(a, b, done, radix);
       }
       done *= radix;
       const Rows<T> next = b;

@@ -23,7 +23,7 @@ mod framing;
 #[cfg(feature = "torch")]
 mod gradient;
 #[cfg(feature = "torch")]
-mod mel;
+pub(crate) mod mel;
 mod options;
 mod plan;
 mod range;

@@ -295,10 +295,10 @@ std::array<Tensor, 3> log_mel_backward_formula(const Tensor& grad, const MelInpu
   if (is_empty(grad)) return {at::zeros_like(waveform), at::zeros_like(window), at::zeros_like(filters)};
   const Steps s(inputs, c);
   const Tensor of_mel = back_through_log(s, back_through_range(s, s.where_own(s.by_frame(grad))));
-  const Tensor of_bank = at::matmul(of_mel.flatten(0, 1).t(), s.magnitude.flatten(0, 1));
+  const Tensor of_bank = at::matmul(of_mel.transpose(1, 2), s.magnitude).sum(0);
   const Tensor of_frames = back_through_fourier(s, at::matmul(of_mel, s.bank));
   const Tensor of_window =
-      (of_frames * s.prepared).flatten(0, 1).sum(0).slice(0, c.first_weight, c.first_weight + c.win_length);
+      (of_frames * s.prepared).sum(0).sum(0).slice(0, c.first_weight, c.first_weight + c.win_length);
   return {back_through_frames(s, of_frames, waveform), of_window.to(window.scalar_type()),
           at::where(s.in_band, of_bank, 0.0).to(filters.scalar_type())};
 }

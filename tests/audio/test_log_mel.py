@@ -41,8 +41,8 @@ CONVENTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "the loudest so far": (f"{WHISPER[0]} loudest=so_far", WHISPER[1] | {"loudest": "so_far"}),
     "a constant": (f"{WHISPER[0]} loudest=0.5", WHISPER[1] | {"loudest": 0.5}),
     "normalised and cut": (
-        f"{NEMO[0]} dynamic_range=1 layout=frame_major scale=0.5",
-        NEMO[1] | {"range_below": 1.0, "frame_major": True, "scale": 0.5},
+        f"{NEMO[0]} dynamic_range=2.5 layout=frame_major scale=0.5",
+        NEMO[1] | {"range_below": 2.5, "frame_major": True, "scale": 0.5},
     ),
     "appended zeros": (f"{NEMO[0]} padding=append:30", NEMO[1] | {"padding": ("append", 30)}),
     "longer": (f"{WHISPER[0]} padding=to:70", WHISPER[1] | {"padding": ("to", 70)}),
@@ -72,6 +72,8 @@ class Contract(NodeTests):
         return [torch.randn(batch, 43, dtype=double), *tables(self.convention[0]), None, self.convention[0]]
 
     def reference(self, waveform: Any, window: Any, filters: Any, bands: Any, lengths: Any, convention: Any) -> Tensor:
+        if len(waveform) == 0:  # which torch's transform refuses
+            return waveform.new_zeros(0, 4, 5) + 0 * (waveform.sum() + window.sum() + filters.sum())
         return of_reference(waveform, window, filters, bands, self.convention[1])
 
     def test_wrong_dtypes_and_devices_are_sentences(self, device: str) -> None:
@@ -91,7 +93,8 @@ class TestWhisper(Contract):
 
 
 class TestNemo(Contract):
-    convention = NEMO
+    # The contract makes filters negative: the logarithm must bear it.
+    convention = (f"{NEMO[0]} guard=plus:100", NEMO[1] | {"guard": ("plus", 100.0)})
 
 
 class TestBackward(NodeTests):
@@ -107,6 +110,8 @@ class TestBackward(NodeTests):
         return [torch.randn(batch, 4, 5, dtype=double), waveform, *tables(WHISPER[0]), None, WHISPER[0]]
 
     def reference(self, grad: Any, waveform: Any, window: Any, filters: Any, bands: Any, *_: Any) -> Tensor:
+        if len(waveform) == 0:
+            return 0 * waveform + 0 * grad.sum()
         with torch.enable_grad():
             x = waveform if waveform.requires_grad else waveform.clone().requires_grad_()
             values = of_reference(x, window, filters, bands, WHISPER[1])

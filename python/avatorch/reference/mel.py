@@ -168,20 +168,24 @@ def loudest_of(mel: Tensor, whose: str | float) -> Tensor:
 def cut(x: Tensor, framing: str, n_fft: int, win_length: int, hop: int) -> Tensor:
     """Frames, [..., frames, frame sample]."""
     n = x.shape[-1]
-    length = win_length if framing in ("inside", "mirrored") else n_fft
-    reach = {"center_reflect": n_fft // 2, "center_zero": n_fft // 2, "same": (n_fft - hop) // 2, "inside": 0}
+    if framing in ("inside", "mirrored"):
+        length, first, reach = win_length, 0, 0
+    else:
+        length = n_fft
+        reach = (n_fft - hop) // 2 if framing == "same" else n_fft // 2
+        first = -reach
+    count = max(n + 2 * reach - length + hop, 0) // hop
     if framing == "mirrored":
-        start = torch.arange((n + hop // 2) // hop, device=x.device) * hop + hop // 2 - win_length // 2
-        index = (start[:, None] + torch.arange(length, device=x.device)) % (2 * n)
+        first, count = hop // 2 - win_length // 2, (n + hop // 2) // hop
+    starts = first + hop * torch.arange(count, device=x.device)
+    index = starts[:, None] + torch.arange(length, device=x.device)  # [frames, frame sample]
+    if framing == "mirrored":
+        index = index % (2 * n)
         return x[..., torch.where(index < n, index, 2 * n - 1 - index)]
-    index = torch.arange(-reach[framing], n + reach[framing], device=x.device)
     outside = (index < 0) | (index >= n)
     index = index.abs()
     index = torch.where(index >= n, 2 * (n - 1) - index, index).clamp(0, n - 1)
-    x = x[..., index]
-    if framing == "center_zero":
-        x = x.masked_fill(outside, 0.0)
-    return x.unfold(-1, length, hop) if x.shape[-1] >= length else x.new_zeros(*x.shape[:-1], 0, length)
+    return x[..., index].masked_fill(outside, 0.0) if framing == "center_zero" else x[..., index]
 
 
 def window_weights(name: str, win_length: int) -> Tensor:

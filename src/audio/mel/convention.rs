@@ -23,41 +23,41 @@ pub(super) fn convention(text: &str) -> Result<Options> {
 /// What the formulas in C++ need of a convention: the twin of `avatorch::Convention` in `mel_convention.h`.
 #[repr(C)]
 pub(crate) struct Convention {
-    n_fft: i64,
-    win_length: i64,
-    n_mels: i64,
-    hop_length: i64,
+    pub(super) n_fft: i64,
+    pub(super) win_length: i64,
+    pub(super) n_mels: i64,
+    pub(super) hop_length: i64,
     /// First sample of frame 0, and samples to a frame.
-    origin: i64,
-    frame_length: i64,
+    pub(super) origin: i64,
+    pub(super) frame_length: i64,
     /// The sample of a frame at which the window begins.
-    first_weight: i64,
+    pub(super) first_weight: i64,
     /// Beyond the ends: 0 nothing, 1 zeros, 2 reflected, 3 mirrored.
-    beyond: i64,
-    drop_last: i64,
+    pub(super) beyond: i64,
+    pub(super) drop_last: i64,
     /// 0 none, 1 to, 2 append `padding_length`.
-    padding: i64,
-    padding_length: i64,
-    remove_dc: i64,
+    pub(super) padding: i64,
+    pub(super) padding_length: i64,
+    pub(super) remove_dc: i64,
     /// 0 none, 1 in each frame, 2 over the clip.
-    preemphasis: i64,
+    pub(super) preemphasis: i64,
     /// 0 none, 1 natural, 2 decimal.
-    log: i64,
+    pub(super) log: i64,
     /// 0 at least, 1 plus `guard_value`.
-    guard: i64,
+    pub(super) guard: i64,
     /// 0 none, 1 of the clip, 2 of the batch, 3 so far, 4 constant.
-    loudest: i64,
-    normalize_bands: i64,
-    frame_major: i64,
-    input_scale: f64,
-    preemphasis_coefficient: f64,
+    pub(super) loudest: i64,
+    pub(super) normalize_bands: i64,
+    pub(super) frame_major: i64,
+    pub(super) input_scale: f64,
+    pub(super) preemphasis_coefficient: f64,
     /// Below zero for power.
-    magnitude_epsilon: f64,
-    guard_value: f64,
-    range_below: f64,
-    range_constant: f64,
-    scale: f64,
-    offset: f64,
+    pub(super) magnitude_epsilon: f64,
+    pub(super) guard_value: f64,
+    pub(super) range_below: f64,
+    pub(super) range_constant: f64,
+    pub(super) scale: f64,
+    pub(super) offset: f64,
 }
 
 impl From<&Options> for Convention {

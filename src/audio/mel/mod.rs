@@ -3,14 +3,16 @@
 
 mod call;
 mod convention;
+mod cuda;
 mod prepared;
 
 use std::sync::{Mutex, PoisonError};
 
 use smallvec::smallvec;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::body::for_real;
+use crate::cuda::Program;
 use crate::torch::parallel::{elements, elements_mut, rows, zip_rows};
 use crate::torch::{Arguments, Outputs, entry};
 use crate::{Error, Result};
@@ -21,6 +23,9 @@ use super::plan::louder;
 use super::window::window;
 use call::{Call, Clips, named};
 use prepared::Scalar;
+
+/// Every CUDA program of this part, for compilation ahead of use.
+pub(crate) static PROGRAMS: &[&Program] = &[&cuda::FORWARD, &cuda::BACKWARD];
 
 entry!(avatorch_mel_tables, "mel::tables", tables);
 /// A convention's window [win_length], filters [n_mels, n_fft / 2 + 1], and bands [n_mels, 2]: the bins, first and end,
@@ -46,10 +51,23 @@ fn tables(args: &Arguments) -> Result<Outputs> {
 entry!(avatorch_log_mel, "mel::log_mel", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let call = Call::new(args, 0)?;
-    let mut values = Tensor::f_zeros(&call.shape, (call.waveform.kind(), call.waveform.device()))?;
-    if values.numel() > 0 {
-        for_real!(call.waveform, T => forward_cpu::<T>(&call, elements_mut(&mut values)))?;
-    }
+    let options = (call.waveform.kind(), call.waveform.device());
+    let values = match call.waveform.device() {
+        Device::Cuda(device) => {
+            let values = Tensor::f_empty(&call.shape, options)?;
+            if values.numel() > 0 {
+                cuda::forward(&call, &values, device, args.stream())?;
+            }
+            values
+        }
+        _ => {
+            let mut values = Tensor::f_zeros(&call.shape, options)?;
+            if values.numel() > 0 {
+                for_real!(call.waveform, T => forward_cpu::<T>(&call, elements_mut(&mut values)))?;
+            }
+            values
+        }
+    };
     Ok(smallvec![Some(values)])
 }
 
@@ -104,7 +122,12 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     let grad = args.tensor(0, "grad")?.like(args.tensor(1, "waveform")?)?.shape(&call.shape)?.contiguous()?;
     let mut grad_waveform = call.waveform.f_zeros_like()?;
     if grad.numel() > 0 {
-        for_real!(call.waveform, T => backward_cpu::<T>(&call, elements(&grad), elements_mut(&mut grad_waveform)))?;
+        match call.waveform.device() {
+            Device::Cuda(device) => cuda::backward(&call, &grad, &grad_waveform, device, args.stream())?,
+            _ => for_real!(call.waveform, T => {
+                backward_cpu::<T>(&call, elements(&grad), elements_mut(&mut grad_waveform))
+            })?,
+        }
     }
     Ok(smallvec![Some(grad_waveform)])
 }

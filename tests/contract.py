@@ -199,7 +199,8 @@ class OperatorTests:
         for position in set(self.differentiable) - {self.leading}:
             wrong = [x.float() if at == position else x for at, x in enumerate(inputs)]
             with pytest.raises(
-                TypeError, match=f"{self.namespace}::{self.name}: {names[position]} is float32, expected float64 as {leading}"
+                TypeError,
+                match=f"{self.namespace}::{self.name}: {names[position]} is float32, expected float64 as {leading}",
             ):
                 self.operator(*wrong)
             if device == "cuda":

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
   const Tile<T> tile(p, reinterpret_cast<T*>(shared_memory));
   tile.make_tables();
   for (long long at = blockIdx.x; at < p.clips * p.tiles; at += gridDim.x) {
-    const long long clip = at / p.tiles, first = (at % p.tiles) << p.frames_log2;
+    const long long clip = unsigned(at) / unsigned(p.tiles), first = (at - clip * p.tiles) << p.frames_log2;
     const Clip<T> own(p, clip);
     const T* magnitudes = nullptr;
     __syncthreads();
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) loudest(const MelParams p) {
     return;
   }
   // A stretch of frames for each thread: its own largest, then those of the stretches before it.
-  const long long stretch = (frames + kThreads - 1) / kThreads;
+  const long long stretch = unsigned(frames + kThreads - 1) / kThreads;
   const long long begin = threadIdx.x * stretch, end = begin + stretch < frames ? begin + stretch : frames;
   for (long long frame = begin; frame < end; ++frame) {
     if (peaks[frame] > largest) largest = peaks[frame];
@@ -132,8 +132,10 @@ constexpr int kValuesAThread = 8;
 // Range, scale and offset.
 template <class T>
 __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
-  const long long row = p.n_mels * p.n_frames, part = kValuesAThread * kThreads, parts = (row + part - 1) / part;
-  const long long clip = blockIdx.x / parts, begin = blockIdx.x % parts * part;
+  // A clip has less than 2^31 values.
+  const unsigned row = p.n_mels * p.n_frames, part = kValuesAThread * kThreads, parts = (row + part - 1) / part;
+  const long long clip = blockIdx.x / parts;
+  const unsigned begin = blockIdx.x % parts * part;
   const long long own = Clip<T>(p, clip).frames;
   const T* loudest = static_cast<const T*>(p.loudest);
   T* values = static_cast<T*>(p.values) + clip * row;
@@ -142,9 +144,9 @@ __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
     const T of_clip = loudest[clip];
     floor = (p.loudest_of == 1 || of_clip != of_clip ? of_clip : loudest[p.clips]) - T(p.range_below);
   }
-  for (long long i = begin + threadIdx.x; i < begin + part && i < row; i += blockDim.x) {
+  for (unsigned i = begin + threadIdx.x; i < begin + part && i < row; i += blockDim.x) {
     if (p.lengths || p.loudest_of == 3) {
-      const long long frame = p.frame_major ? i / p.n_mels : i % p.n_frames;
+      const unsigned frame = p.frame_major ? i / unsigned(p.n_mels) : i % unsigned(p.n_frames);
       if (frame >= own) continue;
       if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
     }
@@ -156,8 +158,8 @@ __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
 template <class T>
 __global__ void __launch_bounds__(kThreads) normalize(const MelParams p) {
   __shared__ double partial[kThreads];
-  const long long clip = blockIdx.x / p.n_mels, frames = Clip<T>(p, clip).frames;
-  const int mel = blockIdx.x % p.n_mels;
+  const long long clip = blockIdx.x / unsigned(p.n_mels), frames = Clip<T>(p, clip).frames;
+  const int mel = blockIdx.x % unsigned(p.n_mels);
   T* values = static_cast<T*>(p.values) + clip * p.n_mels * p.n_frames;
   double mean = 0, squares = 0;
   for (int moment = 1; moment <= 2; ++moment) {
@@ -174,9 +176,9 @@ __global__ void __launch_bounds__(kThreads) normalize(const MelParams p) {
     if (moment == 1) mean = sum / frames;
     if (moment == 2) squares = sum;
   }
-  const double deviation = frames > 1 ? sqrt(squares / (frames - 1)) : 0.0;
+  const double deviation = frames > 1 ? sqrt(squares / (frames - 1)) : 0.0, scale = 1 / (deviation + 1e-5);
   for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
     T& value = values[value_place(p, mel, frame)];
-    value = T((value - mean) / (deviation + 1e-5));
+    value = T((value - mean) * scale);
   }
 }

@@ -75,8 +75,10 @@ struct Clip {
     if (!in_range) count = 0;
     length = p.padding == 1 ? p.padding_length : p.padding == 2 ? count + p.padding_length : count;
     const long long reach = p.origin < 0 && p.beyond != 3 ? -p.origin : 0;
-    const long long room = length + 2 * reach - p.frame_length + p.hop_length;
-    frames = p.beyond == 3 ? (length + p.hop_length / 2) / p.hop_length : room > 0 ? room / p.hop_length : 0;
+    const long long room =
+        p.beyond == 3 ? length + p.hop_length / 2 : length + 2 * reach - p.frame_length + p.hop_length;
+    // A clip has less than 2^30 samples: 32 bits hold every quotient.
+    frames = room > 0 ? unsigned(room) / unsigned(p.hop_length) : 0;
     if (p.drop_last) frames -= frames > 0;
     if (frames > p.n_frames) frames = p.n_frames;
     const long long least = p.beyond == 2 ? reach + 1 : p.beyond == 0 ? 0 : 1;
@@ -91,8 +93,8 @@ struct Clip {
       i = i < 0 ? -i : i;
       if (i >= length) i = 2 * (length - 1) - i;
     } else if (p.beyond == 3) {
-      const long long period = length > 0 ? 2 * length : 2;
-      i %= period;
+      const int period = length > 0 ? 2 * int(length) : 2;
+      i = int(i) % period;
       if (i < 0) i += period;
       if (i >= length) i = period - 1 - i;
     }

@@ -40,8 +40,8 @@ __device__ double sum_over_block(double value, double* partial) {
 template <class T>
 __global__ void __launch_bounds__(kThreads) normalize_backward(const MelParams p) {
   __shared__ double partial[kThreads];
-  const long long clip = blockIdx.x / p.n_mels, frames = Clip<T>(p, clip).frames;
-  const int mel = blockIdx.x % p.n_mels;
+  const long long clip = blockIdx.x / unsigned(p.n_mels), frames = Clip<T>(p, clip).frames;
+  const int mel = blockIdx.x % unsigned(p.n_mels);
   const long long row = clip * p.n_mels * p.n_frames;
   const T* logs = static_cast<const T*>(p.logs) + row;
   const T* grad = static_cast<const T*>(p.grad) + row;
@@ -65,10 +65,11 @@ __global__ void __launch_bounds__(kThreads) normalize_backward(const MelParams p
   squares = sum_over_block(squares, partial);
   along = sum_over_block(along, partial);
   const double deviation = frames > 1 ? sqrt(squares / (frames - 1)) : 0.0, divisor = deviation + 1e-5;
+  const double scale = 1 / divisor;
   const double slope = deviation > 0 ? along / ((frames - 1) * deviation * divisor) : 0.0;
   for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
     const long long at = value_place(p, mel, frame);
-    to[at] = T((grad[at] - mean_grad - slope * (value(frame) - mean)) / divisor);
+    to[at] = T((grad[at] - mean_grad - slope * (value(frame) - mean)) * scale);
   }
 }
 
@@ -136,9 +137,10 @@ __global__ void __launch_bounds__(kThreads) loudest_backward(const MelParams p) 
       int equal = 0;
       for (int mel = 0; mel < p.n_mels; ++mel) equal += logs[value_place(p, mel, frame)] == peaks[frame];
       if (of_frames[frame] == 0 || equal == 0) continue;
+      const T share = T(of_frames[frame]) / T(equal);
       for (int mel = 0; mel < p.n_mels; ++mel) {
         const long long at = value_place(p, mel, frame);
-        if (logs[at] == peaks[frame]) to[at] = T(to[at] + of_frames[frame] / equal);
+        if (logs[at] == peaks[frame]) to[at] += share;
       }
     }
     return;
@@ -152,12 +154,13 @@ __global__ void __launch_bounds__(kThreads) loudest_backward(const MelParams p) 
   total = sum_over_block(total, partial);
   count = sum_over_block(count, partial);
   if (total == 0) return;
+  const T share = T(total / count);
   const T whole = loudest[p.loudest_of == 2 ? p.clips : clip];
   for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
     if (peaks[frame] < whole) continue;
     for (int mel = 0; mel < p.n_mels; ++mel) {
       const long long at = value_place(p, mel, frame);
-      if (logs[at] >= whole) to[at] = T(to[at] + total / count);
+      if (logs[at] >= whole) to[at] += share;
     }
   }
 }
@@ -286,7 +289,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel_back
   tile.make_tables();
   find_filters(tile);
   for (long long at = blockIdx.x; at < p.clips * p.tiles; at += gridDim.x) {
-    const long long clip = at / p.tiles, first = (at % p.tiles) << p.frames_log2;
+    const long long clip = unsigned(at) / unsigned(p.tiles), first = (at - clip * p.tiles) << p.frames_log2;
     const Clip<T> own(p, clip);
     __syncthreads();
     if (first >= own.frames) continue;
@@ -319,7 +322,7 @@ __device__ T gathered(const MelParams& p, const Clip<T>& clip, const T* grad_fra
   const long long from_origin = place - p.origin;
   if (from_origin < 0) return 0;
   long long frame = from_origin - p.frame_length + p.hop_length;
-  frame = frame > 0 ? frame / p.hop_length : 0;
+  frame = frame > 0 ? unsigned(frame) / unsigned(p.hop_length) : 0;
   T sum = 0;
   for (; frame < clip.frames && frame * p.hop_length <= from_origin; ++frame) {
     const long long i = from_origin - frame * p.hop_length;
@@ -354,7 +357,8 @@ __device__ T conditioned_gradient(const MelParams& p, const Clip<T>& clip, const
 // Gradients of frames to those of samples. A thread for a sample.
 template <class T>
 __global__ void __launch_bounds__(kThreads) fold(const MelParams p) {
-  const long long parts = (p.samples + kThreads - 1) / kThreads, clip = blockIdx.x / parts;
+  const unsigned parts = unsigned(p.samples + kThreads - 1) / kThreads;
+  const long long clip = blockIdx.x / parts;
   const long long i = blockIdx.x % parts * kThreads + threadIdx.x;
   if (i >= p.samples) return;
   const Clip<T> own(p, clip);

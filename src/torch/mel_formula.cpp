@@ -292,7 +292,10 @@ Tensor log_mel_formula(const MelInputs& inputs, const Convention& c) {
 
 std::array<Tensor, 3> log_mel_backward_formula(const Tensor& grad, const MelInputs& inputs, const Convention& c) {
   const auto& [waveform, window, filters, bands, lengths] = inputs;
-  if (is_empty(grad)) return {at::zeros_like(waveform), at::zeros_like(window), at::zeros_like(filters)};
+  if (is_empty(grad)) {
+    const Tensor zero = 0 * grad.sum();
+    return {at::zeros_like(waveform) + zero, at::zeros_like(window), at::zeros_like(filters)};
+  }
   const Steps s(inputs, c);
   const Tensor of_mel = back_through_log(s, back_through_range(s, s.where_own(s.by_frame(grad))));
   const Tensor of_bank = at::matmul(of_mel.transpose(1, 2), s.magnitude).sum(0);

@@ -53,6 +53,9 @@ const THREADS: u32 = 128;
 const VALUES_A_THREAD: u32 = 8;
 /// Blocks of the tile kernels that a multiprocessor runs at once.
 const RESIDENT_BLOCKS: u32 = 4;
+/// Samples of a clip, padded, and values of one: what the kernels index with 32 bits.
+const MOST_SAMPLES: usize = 1 << 30;
+const MOST_VALUES: usize = 1 << 31;
 /// Frames of a tile, at most; a power of two.
 const MOST_FRAMES_LOG2: u32 = 3;
 /// Gradients of frames are held for so many bytes of clips at a time.
@@ -119,12 +122,20 @@ const OF_BATCH: i32 = 2;
 const SO_FAR: i32 = 3;
 
 impl Params {
-    fn new<T: Real>(call: &Call) -> Self {
+    fn new<T: Real>(call: &Call) -> Result<Self> {
         let convention = Convention::from(&call.clips.options);
+        let padded = call.clips.length.saturating_add(convention.padding_length as usize);
+        if padded >= MOST_SAMPLES || call.clips.row() >= MOST_VALUES {
+            return Err(Error::Value(format!(
+                "mel::log_mel: a clip of {padded} samples with its padding, and {} values, is too long for one call; \
+                 expected less than {MOST_SAMPLES} samples and {MOST_VALUES} values",
+                call.clips.row()
+            )));
+        }
         let (points, radices) = transform::<T>(convention.n_fft as usize);
-        let mut padded = [0; 16];
-        padded[..radices.len()].copy_from_slice(&radices);
-        Self {
+        let mut all = [0; 16];
+        all[..radices.len()].copy_from_slice(&radices);
+        Ok(Self {
             waveform: address(&call.waveform),
             window: address(&call.window),
             filters: address(&call.filters),
@@ -162,9 +173,9 @@ impl Params {
             points: points as i32,
             row_stride: row_stride(points) as i32,
             radix_count: radices.len() as i32,
-            radices: padded,
+            radices: all,
             ..Self::default()
-        }
+        })
     }
 
     /// A clip's range hangs on values that are known only when all of it is.
@@ -244,7 +255,7 @@ fn peaks(call: &Call, params: &mut Params) -> Result<[Tensor; 2]> {
 /// Writes the values of a call that has any.
 pub(super) fn forward(call: &Call, values: &Tensor, device: usize, stream: *mut std::ffi::c_void) -> Result<()> {
     for_real!(call.waveform, T => {
-        let mut params = Params::new::<T>(call);
+        let mut params = Params::new::<T>(call)?;
         params.values = address(values);
         params.is_final = i32::from(!params.waits());
         if params.waits() {
@@ -274,7 +285,7 @@ pub(super) fn backward(
     stream: *mut std::ffi::c_void,
 ) -> Result<()> {
     for_real!(call.waveform, T => {
-        let mut params = Params::new::<T>(call);
+        let mut params = Params::new::<T>(call)?;
         let (logs, grad_logs) = (grad.f_empty_like()?, grad.f_empty_like()?);
         let doubles = (Kind::Double, call.waveform.device());
         let totals = Tensor::f_empty([params.clips, 2], doubles)?;

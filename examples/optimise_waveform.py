@@ -50,8 +50,8 @@ def write_wav(path: Path, samples: Tensor) -> None:
     """16-bit, one channel."""
     numbers = (samples.clamp(-1, 1) * 32767).round().int().tolist()
     data = struct.pack(f"<{len(numbers)}h", *numbers)
-    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16,
-                         b"data", len(data))  # fmt: skip
+    kind = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    header = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + kind + struct.pack("<4sI", b"data", len(data))
     path.write_bytes(header + data)
 
 

@@ -161,7 +161,9 @@ __global__ void __launch_bounds__(kThreads) normalize(const MelParams p) {
   const long long clip = blockIdx.x / unsigned(p.n_mels), frames = Clip<T>(p, clip).frames;
   const int mel = blockIdx.x % unsigned(p.n_mels);
   T* values = static_cast<T*>(p.values) + clip * p.n_mels * p.n_frames;
+  const double a_frame = 1.0 / int(frames);
   double mean = 0, squares = 0;
+#pragma unroll 1
   for (int moment = 1; moment <= 2; ++moment) {
     double sum = 0;
     for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
@@ -173,10 +175,10 @@ __global__ void __launch_bounds__(kThreads) normalize(const MelParams p) {
     sum = 0;
     for (int other = 0; other < kThreads; ++other) sum += partial[other];
     __syncthreads();
-    if (moment == 1) mean = sum / frames;
+    if (moment == 1) mean = sum * a_frame;
     if (moment == 2) squares = sum;
   }
-  const double deviation = frames > 1 ? sqrt(squares / (frames - 1)) : 0.0, scale = 1 / (deviation + 1e-5);
+  const double deviation = frames > 1 ? sqrt(squares / int(frames - 1)) : 0.0, scale = 1 / (deviation + 1e-5);
   for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
     T& value = values[value_place(p, mel, frame)];
     value = T((value - mean) * scale);

@@ -198,7 +198,12 @@ struct Tile {
   // 1) The samples under the tile's frames.
   __device__ void load(const Clip<T>& clip, long long first_frame) const {
     const long long start = first_frame * p.hop_length + p.origin;
-    for (int i = threadIdx.x; i < span(); i += blockDim.x) samples[i] = clip.at(p, start + i);
+    if (start >= 0 && start + span() <= clip.count && p.preemphasis != 2) {
+      const T* __restrict__ from = clip.waveform + start;
+      for (int i = threadIdx.x; i < span(); i += kThreads) samples[i] = from[i] * T(p.input_scale);
+    } else {
+      for (int i = threadIdx.x; i < span(); i += kThreads) samples[i] = clip.at(p, start + i);
+    }
     __syncthreads();
     if (!p.remove_dc) return;
     for (int frame = threadIdx.x; frame < frames; frame += blockDim.x) {
@@ -226,27 +231,21 @@ struct Tile {
 
   // 2) Windowed frames, two neighbouring samples a complex number, and 3) their transforms.
   __device__ Rows<T> spectra() const {
-    const Divisor by_points(p.points);
-    for (int item = threadIdx.x; item < frames * p.points; item += blockDim.x) {
-      const int frame = by_points.quotient(item), i = item - frame * p.points;
-      if (is_even()) {
-        a.put(frame, i, {windowed(frame, 2 * i), windowed(frame, 2 * i + 1)});
-      } else {
-        a.put(frame, i, {windowed(frame, i), T(0)});
-      }
-    }
-    __syncthreads();
-    return transform().run(a, b, p.radices, p.radix_count);
+    const auto pairs = [this](int frame, int i) -> Complex<T> {
+      if (is_even()) return {windowed(frame, 2 * i), windowed(frame, 2 * i + 1)};
+      return {windowed(frame, i), T(0)};
+    };
+    return transform().run(pairs, a, b, p.radices, p.radix_count);
   }
 
   // The bin k of a frame, and the conjugate of its bin points - k, from the transform of pairs; else bin k alone.
   __device__ void bins_of(const Rows<T>& z, int frame, int k, Complex<T>& low, Complex<T>& high) const {
-    const Complex<T> one = z.get(frame, k);
+    const Complex<T> one = z(frame, k);
     if (!is_even()) {
       low = high = one;
       return;
     }
-    const Complex<T> other = z.get(frame, k == 0 ? 0 : p.points - k);
+    const Complex<T> other = z(frame, k == 0 ? 0 : p.points - k);
     const Complex<T> even = {T(0.5) * (one.re + other.re), T(0.5) * (one.im - other.im)};
     const Complex<T> odd = {T(0.5) * (one.im + other.im), T(0.5) * (other.re - one.re)};
     const Complex<T> turned = roots[k] * odd;

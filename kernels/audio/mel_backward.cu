@@ -233,7 +233,7 @@ __device__ void back_through_bins(const Tile<T>& tile, const Rows<T>& z, const T
     for (int item = threadIdx.x; item < p.points << p.frames_log2; item += blockDim.x) {
       const int frame = item & (tile.frames - 1), k = item >> p.frames_log2;
       const T g = k < tile.bins ? 2 * of_power[k * tile.frames + frame] : T(0);
-      const Complex<T> x = z.get(frame, k);
+      const Complex<T> x = z(frame, k);
       z.put(frame, k, {g * x.re, -g * x.im});
     }
     __syncthreads();
@@ -266,7 +266,7 @@ __device__ void back_through_bins(const Tile<T>& tile, const Rows<T>& z, const T
 template <class T>
 __device__ T windowed_gradient(const Tile<T>& tile, const Rows<T>& z, int frame, int i) {
   if (i >= tile.p.frame_length) return 0;
-  const Complex<T> value = z.get(frame, tile.is_even() ? i / 2 : i);
+  const Complex<T> value = z(frame, tile.is_even() ? i / 2 : i);
   const T g = tile.is_even() && i % 2 == 1 ? -value.im : value.re;
   return g * tile.window[i] + g * tile.window_rest[i];
 }
@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel_back
     back_through_log(tile, magnitudes, clip, first, own.frames);
     back_through_filters(tile, magnitudes);
     back_through_bins(tile, z, magnitudes);
-    z = tile.transform().run(z, z.re == tile.a.re ? tile.b : tile.a, p.radices, p.radix_count);
+    z = tile.transform().run(z, z.re == tile.a.re ? tile.b : tile.a, z, p.radices, p.radix_count);
     for (int frame = threadIdx.x; p.remove_dc && frame < tile.frames; frame += blockDim.x) {
       double sum = 0;
       for (int i = 0; i < p.frame_length; ++i) sum += emphasized_gradient(tile, z, frame, i);

@@ -160,7 +160,7 @@ struct Rows {
   int stride;
 
   __device__ int place(int row, int i) const { return row * stride + i + (i >> 5); }
-  __device__ Complex<T> get(int row, int i) const {
+  __device__ Complex<T> operator()(int row, int i) const {
     const int at = place(row, i);
     return {re[at], im[at]};
   }
@@ -179,9 +179,9 @@ struct Transform {
   const Complex<T>* roots;
   int root_step;
 
-  // `done` is the product of the radices of earlier passes.
-  template <int R>
-  __device__ void pass(const Rows<T>& from, const Rows<T>& to, int done) const {
+  // `from(row, i)` is an input; `done` is the product of the radices of earlier passes.
+  template <int R, class From>
+  __device__ void pass(const From& from, const Rows<T>& to, int done) const {
     const int items = size / R, step = root_step * (items / done);
     const Divisor by_items(items), by_done(done);
     for (int item = threadIdx.x; item < rows * items; item += blockDim.x) {
@@ -189,7 +189,7 @@ struct Transform {
       Complex<T> x[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        x[r] = from.get(row, j + r * items);
+        x[r] = from(row, j + r * items);
         if (r > 0 && done > 1) x[r] = x[r] * roots[r * k * step];
       }
       Butterfly<R>::run(x);
@@ -200,7 +200,8 @@ struct Transform {
   }
 
   // As above for any radix, every result by itself.
-  __device__ void any_pass(const Rows<T>& from, const Rows<T>& to, int done, int radix) const {
+  template <class From>
+  __device__ void any_pass(const From& from, const Rows<T>& to, int done, int radix) const {
     const int items = size / radix;
     for (int item = threadIdx.x; item < rows * size; item += blockDim.x) {
       const int row = item / size, r = item % size / items, j = item % items, k = j % done;
@@ -209,7 +210,7 @@ struct Transform {
       Complex<T> sum = {0, 0};
       int angle = 0;
       for (int i = 0; i < radix; ++i) {
-        sum = sum + from.get(row, j + i * items) * roots[angle * root_step];
+        sum = sum + from(row, j + i * items) * roots[angle * root_step];
         angle += turn;
         if (angle >= size) angle -= size;
       }
@@ -217,39 +218,43 @@ struct Transform {
     }
   }
 
-  // Every pass with a barrier behind it; `a` holds the input, the result is in the buffer that is returned.
-  __device__ Rows<T> run(Rows<T> a, Rows<T> b, const int* radices, int radix_count) const {
-    int done = 1;
-    for (int i = 0; i < radix_count; ++i) {
-      const int radix = radices[i];
-      switch (radix) {
-        case 2:
-          pass<2>(a, b, done);
-          break;
-        case 3:
-          pass<3>(a, b, done);
-          break;
-        case 4:
-          pass<4>(a, b, done);
-          break;
-        case 5:
-          pass<5>(a, b, done);
-          break;
-        case 8:
-          pass<8>(a, b, done);
-          break;
-        case 25:
-          // 25 complex doubles do not fit into registers.
-          if constexpr (sizeof(T) == 4) pass<25>(a, b, done);
-          break;
-        default:
-          any_pass(a, b, done, radix);
-      }
-      done *= radix;
+  template <class From>
+  __device__ void pass_of(int radix, const From& from, const Rows<T>& to, int done) const {
+    switch (radix) {
+      case 2:
+        pass<2>(from, to, done);
+        break;
+      case 3:
+        pass<3>(from, to, done);
+        break;
+      case 4:
+        pass<4>(from, to, done);
+        break;
+      case 5:
+        pass<5>(from, to, done);
+        break;
+      case 8:
+        pass<8>(from, to, done);
+        break;
+      case 25:
+        // 25 complex doubles do not fit into registers.
+        if constexpr (sizeof(T) == 4) pass<25>(from, to, done);
+        break;
+      default:
+        any_pass(from, to, done, radix);
+    }
+    __syncthreads();
+  }
+
+  // Every pass with a barrier behind it: `from` to `a` to `b` to `a` ...; gives the rows that hold the result.
+  template <class From>
+  __device__ Rows<T> run(const From& from, Rows<T> a, Rows<T> b, const int* radices, int radix_count) const {
+    pass_of(radices[0], from, a, 1);
+    for (int i = 1, done = radices[0]; i < radix_count; done *= radices[i], ++i) {
+      pass_of(radices[i], a, b, done);
       const Rows<T> next = b;
       b = a;
       a = next;
-      __syncthreads();
     }
     return a;
   }

@@ -99,7 +99,7 @@ impl<F: Float + Sample> Adjoint<F> {
             }
             match range {
                 Some(DynamicRange { loudest: Loudest::SoFar, .. }) => {
-                    self.to_the_loudest_so_far(grad, logs, &of_floors)
+                    self.to_the_loudest_so_far(grad, logs, &of_floors);
                 }
                 _ => of_floor += of_floors.iter().sum::<f64>(),
             }
@@ -152,7 +152,7 @@ impl<F: Float + Sample> Adjoint<F> {
         let sources: Vec<(f64, usize)> = self.loudest_so_far(logs, n_frames).collect();
         for (&of_floor, &(loudest, source)) in of_floors.iter().zip(&sources) {
             let places = (0..self.options.n_mels).map(|mel| self.place(mel, source, n_frames));
-            let equal: Vec<usize> = places.filter(|&i| logs[i].widened() == loudest).collect();
+            let equal: Vec<usize> = places.filter(|&i| logs[i].widened() >= loudest).collect();
             for &i in &equal {
                 grad[i] = F::rounded(grad[i].widened() + of_floor / equal.len() as f64);
             }
@@ -224,7 +224,15 @@ impl<F: Float + Sample> Adjoint<F> {
                 .process_with_scratch(&mut spectrum, &mut input, &mut inverse_scratch)
                 .expect("sizes of one plan, and real ends");
             self.through_preparation(&mut input[..self.frames.length]);
-            for (i, &g) in input[..self.frames.length].iter().enumerate() {
+            let of_frame = &input[..self.frames.length];
+            let inside = usize::try_from(start).ok().and_then(|at| conditioned.get_mut(at..at + of_frame.len()));
+            if let Some(under) = inside {
+                for (sum, &g) in under.iter_mut().zip(of_frame) {
+                    *sum = *sum + g;
+                }
+                continue;
+            }
+            for (i, &g) in of_frame.iter().enumerate() {
                 if let Some(place) = self.frames.source(start + i as isize, length)
                     && let Some(sum) = conditioned.get_mut(place)
                 {

@@ -96,6 +96,7 @@ impl<F: Float> Conditioning<F> {
     }
 
     /// Gradients of the conditioned samples, and of the echo that may follow them, to gradients of the samples.
+    #[cfg(feature = "torch")]
     pub(super) fn transposed(&self, conditioned: &[F], samples: &mut [F]) {
         for (i, to) in samples.iter_mut().enumerate() {
             let [own, next] = [i, i + 1].map(|i| conditioned.get(i).copied().unwrap_or(F::ZERO));

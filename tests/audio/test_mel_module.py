@@ -69,6 +69,15 @@ def test_a_clip_too_short_is_a_sentence_and_on_a_gpu_not_a_number(device: str) -
     assert wrong.isnan().flatten(1).all(1).tolist() == [False, True, True]
 
 
+def test_a_clip_without_samples_is_what_pads_it(device: str) -> None:
+    mel = MelSpectrogram("whisper", padding="to:1600").to(device)
+    nothing = torch.zeros(2, 0, device=device, requires_grad=True)
+    values = mel(nothing)
+    assert values.shape == (2, 80, 10) and (values == -1.5).all()
+    assert torch.autograd.grad(values.sum(), nothing)[0].shape == (2, 0)
+    assert MelSpectrogram("kaldi").to(device)(torch.zeros(3, 399, device=device)).shape == (3, 0, 23)
+
+
 def test_results_repeat_bit_for_bit(device: str) -> None:
     mel = MelSpectrogram("whisper", loudest="batch").to(device)
     clips = torch.randn(4, 9000, device=device, requires_grad=True)

@@ -308,14 +308,14 @@ pub(super) fn backward(
             params.launch_rows::<T>(&BACKWARD, LOUDEST_BACKWARD, (params.clips, 1, 1), device, stream)?;
         }
         drop(room);
-        through_frames::<T>(call, params, grad_waveform, device, stream)
+        through_frames::<T>(call, &params, grad_waveform, device, stream)
     })
 }
 
 /// Gradients of logarithms to those of samples, some clips at a time.
 fn through_frames<T: Real>(
     call: &Call,
-    params: Params,
+    params: &Params,
     grad_waveform: &Tensor,
     device: usize,
     stream: *mut std::ffi::c_void,
@@ -335,7 +335,7 @@ fn through_frames<T: Real>(
             grad_frames: address(&grad_frames),
             grad_waveform: address(grad_waveform) + skipped(params.samples),
             clips: clips as i64,
-            ..params
+            ..*params
         };
         part.launch_tiles::<T>(&BACKWARD, device, stream)?;
         part.launch_rows::<T>(&BACKWARD, FOLD, (part.clips, part.samples, THREADS), device, stream)?;

@@ -52,21 +52,18 @@ entry!(avatorch_log_mel, "mel::log_mel", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let call = Call::new(args, 0)?;
     let options = (call.waveform.kind(), call.waveform.device());
-    let values = match call.waveform.device() {
-        Device::Cuda(device) => {
-            let values = Tensor::f_empty(&call.shape, options)?;
-            if values.numel() > 0 {
-                cuda::forward(&call, &values, device, args.stream())?;
-            }
-            values
+    let values = if let Device::Cuda(device) = call.waveform.device() {
+        let values = Tensor::f_empty(&call.shape, options)?;
+        if values.numel() > 0 {
+            cuda::forward(&call, &values, device, args.stream())?;
         }
-        _ => {
-            let mut values = Tensor::f_zeros(&call.shape, options)?;
-            if values.numel() > 0 {
-                for_real!(call.waveform, T => forward_cpu::<T>(&call, elements_mut(&mut values)))?;
-            }
-            values
+        values
+    } else {
+        let mut values = Tensor::f_zeros(&call.shape, options)?;
+        if values.numel() > 0 {
+            for_real!(call.waveform, T => forward_cpu::<T>(&call, elements_mut(&mut values)))?;
         }
+        values
     };
     Ok(smallvec![Some(values)])
 }
@@ -121,7 +118,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     let call = Call::new(args, 1)?;
     let grad = args.tensor(0, "grad")?.like(args.tensor(1, "waveform")?)?.shape(&call.shape)?.contiguous()?;
     let mut grad_waveform = call.waveform.f_zeros_like()?;
-    if grad.numel() > 0 {
+    if grad.numel() > 0 && grad_waveform.numel() > 0 {
         match call.waveform.device() {
             Device::Cuda(device) => cuda::backward(&call, &grad, &grad_waveform, device, args.stream())?,
             _ => for_real!(call.waveform, T => {

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-for name in ("overhead.py", "body.py"):
+import torch
+
+for name in ("overhead.py", "body.py", "mel_gpu.py"):
     print(f"\n## {name}\n", flush=True)
-    subprocess.run([sys.executable, str(Path(__file__).parent / name)], check=True)
+    options = ["1", "8", "--device", "cpu"] if name == "mel_gpu.py" and not torch.cuda.is_available() else []
+    subprocess.run([sys.executable, str(Path(__file__).parent / name), *options], check=True)

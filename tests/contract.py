@@ -24,7 +24,8 @@ double = torch.double
 class OperatorTests:
     """The contract."""
 
-    name: ClassVar[str]  # torch.ops.smplx.<name>
+    namespace: ClassVar[str] = "smplx"
+    name: ClassVar[str]  # torch.ops.<namespace>.<name>
     # Positions of the inputs with a batch, of those that can have a gradient, and of the one whose dtype they share.
     batched: ClassVar[tuple[int, ...]] = (0,)
     differentiable: ClassVar[tuple[int, ...]] = (0,)
@@ -47,7 +48,7 @@ class OperatorTests:
     @property
     def operator(self) -> Callable[..., Any]:
         """The operator itself."""
-        return getattr(torch.ops.smplx, self.name)  # type: ignore[no-any-return]
+        return getattr(getattr(torch.ops, self.namespace), self.name)  # type: ignore[no-any-return]
 
     def on(self, device: str, batch: int, dtype: torch.dtype = double) -> list[Any]:
         """Its inputs on a device."""
@@ -192,13 +193,14 @@ class OperatorTests:
         for dtype, word in [(torch.half, "float16"), (torch.bfloat16, "bfloat16"), (torch.int32, "int32")]:
             wrong = [x.to(dtype) if at == self.leading else x for at, x in enumerate(inputs)]
             with pytest.raises(
-                TypeError, match=f"smplx::{self.name}: {leading} is {word}, expected float32 or float64"
+                TypeError, match=f"{self.namespace}::{self.name}: {leading} is {word}, expected float32 or float64"
             ):
                 self.operator(*wrong)
         for position in set(self.differentiable) - {self.leading}:
             wrong = [x.float() if at == position else x for at, x in enumerate(inputs)]
             with pytest.raises(
-                TypeError, match=f"smplx::{self.name}: {names[position]} is float32, expected float64 as {leading}"
+                TypeError,
+                match=f"{self.namespace}::{self.name}: {names[position]} is float32, expected float64 as {leading}",
             ):
                 self.operator(*wrong)
             if device == "cuda":

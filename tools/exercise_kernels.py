@@ -1,4 +1,4 @@
-"""Runs every kernel of the body part on small odd sizes, forward and backward: what the sanitizers watch."""
+"""Runs every kernel on small odd sizes, forward and backward: what the sanitizers watch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "body"))
 import torch
 
 import avatorch
+from avatorch.audio import MelSpectrogram
 from rigs import rig
 
 smplx = torch.ops.smplx
@@ -34,8 +35,19 @@ def main() -> None:
         rotvec = torch.randn(777, 3, device="cuda", dtype=dtype, requires_grad=True)
         (gradient,) = torch.autograd.grad(smplx.rodrigues(rotvec).sin().sum(), rotvec, create_graph=True)
         gradient.sum().backward()
+        for dialect in ("whisper", "whisper loudest=batch", "whisper loudest=so_far", "nemo", "kaldi framing=mirrored"):
+            spectrogram(dialect, dtype)
     torch.cuda.synchronize()
     print("every kernel ran")
+
+
+def spectrogram(dialect: str, dtype: torch.dtype) -> None:
+    """Three clips of different lengths, their gradient, and a transform of another size."""
+    for sizes in ("", " n_fft=431 win_length=400", " n_fft=1024"):
+        mel = MelSpectrogram(dialect + sizes).to("cuda")
+        clips = torch.randn(3, 5003, device="cuda", dtype=dtype, requires_grad=True)
+        mel(clips, torch.tensor([5003, 0, 1777], device="cuda")).sin().sum().backward()
+        mel(clips).sin().sum().backward()
 
 
 def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ import importlib  # noqa: I001
 from types import ModuleType
 
 from avatorch import _torch_version  # noqa: F401  (checks torch before the compiled module needs it)
-from avatorch import _native, batching, joint_names
+from avatorch import _native, audio, batching, joint_names
 from avatorch.body import Body, open_body
 from avatorch.rig import Posed, plain_torch
 from avatorch.setup import info, library_path, warm_up
@@ -13,7 +13,7 @@ __version__: str = _native.build_info()["version"]
 
 batching.register()
 
-__all__ = ["Body", "Posed", "info", "joint_names", "library_path", "open_body", "plain_torch", "warm_up"]
+__all__ = ["Body", "Posed", "audio", "info", "joint_names", "library_path", "open_body", "plain_torch", "warm_up"]
 
 _WITH_NUMPY = ("compat", "export", "motion")  # imported when first asked for
 

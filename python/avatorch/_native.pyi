@@ -1,9 +1,18 @@
-"""The compiled module. Importing it registers `torch.ops.smplx`."""
+"""The compiled module. Importing it registers `torch.ops.smplx` and `torch.ops.mel`."""
 
 from os import PathLike
 from typing import Any, final
 
-__all__ = ["Array", "build_info", "compile_kernels", "convert_model", "load_kernels", "load_model"]
+__all__ = [
+    "Array",
+    "build_info",
+    "compile_kernels",
+    "convert_model",
+    "load_kernels",
+    "load_model",
+    "load_wav",
+    "mel_options",
+]
 
 @final
 class Array:
@@ -34,3 +43,5 @@ def convert_model(
 ) -> list[str]: ...
 def load_kernels(device: int) -> None: ...
 def load_model(path: str | PathLike[str], family: str | None = None, gender: str | None = None) -> dict[str, Any]: ...
+def load_wav(path: str | PathLike[str], sample_rate: int | None = None) -> tuple[Array, int]: ...
+def mel_options(convention: str) -> dict[str, Any]: ...

@@ -29,6 +29,9 @@ def register() -> None:
     torch.library.register_vmap("smplx::skinning_weights", _slices(smplx.skinning_weights))
     torch.library.register_vmap("smplx::forward", _forward)
     torch.library.register_vmap("smplx::forward_backward", _forward_backward)
+    # The waveform and its lengths, and the gradient before them, share their leading dimensions.
+    torch.library.register_vmap("mel::log_mel", _clips(torch.ops.mel.log_mel, (0, 4)))
+    torch.library.register_vmap("mel::log_mel_backward", _clips(torch.ops.mel.log_mel_backward, (0, 1, 5)))
 
 
 def _leading_dimensions(operator: Operator) -> Rule:
@@ -65,6 +68,24 @@ def _slices(operator: Operator) -> Rule:
 
     def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         return _one_by_one(operator, info.batch_size, in_dims, arguments)
+
+    return rule
+
+
+def _clips(operator: Operator, batched: Sequence[int]) -> Rule:
+    """For operators on clips, whose tables and convention, the last argument, all share."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        text = arguments[-1] if isinstance(arguments[-1], str) else ""
+        if _maps_others(in_dims, batched) or "loudest=batch" in text.split():
+            return _one_by_one(operator, info.batch_size, in_dims, arguments)
+        moved = [
+            _to_front(argument, in_dims[at], info.batch_size)
+            if at in batched and isinstance(argument, Tensor)
+            else argument
+            for at, argument in enumerate(arguments)
+        ]
+        return operator(*moved), 0
 
     return rule
 

@@ -1,12 +1,16 @@
-"""The command line: `avatorch info`, `avatorch convert`, `avatorch kernels`."""
+"""The command line: `avatorch info`, `avatorch convert`, `avatorch mel`, `avatorch kernels`."""
 
 from __future__ import annotations
 
 import argparse
+import struct
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from avatorch import _native, kernels, setup
+from torch import Tensor
+
+from avatorch import _native, audio, kernels, picture, setup
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +24,15 @@ def main(arguments: list[str] | None = None) -> int:
     converting.add_argument("--family", help="which model of a folder: smpl, smplh, smplx, mano, flame")
     converting.add_argument("--gender", help="which model of a folder: neutral, female, male")
     converting.set_defaults(run=_convert)
+    listening = commands.add_parser("mel", help="turn a WAV file into a log-mel spectrogram, .npy and .png")
+    listening.add_argument("input", help="a WAV file; channels are averaged, and the dialect's rate is made")
+    listening.add_argument("--dialect", default="whisper", help="whose convention; default: whisper")
+    listening.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="options, such as n_mels=128")
+    listening.add_argument(
+        "--out", help="the .npy file to write, float32 [n_mels, frames], or [frames, n_mels] for kaldi"
+    )
+    listening.add_argument("--png", help="the picture to write")
+    listening.set_defaults(run=_mel)
     compiling = commands.add_parser(
         "kernels", help="compile every CUDA kernel, without a GPU; report registers, spills"
     )
@@ -47,6 +60,33 @@ def _convert(given: argparse.Namespace) -> int:
         print(f"note: {sentence}")
     print(f"wrote {given.output}")
     return 0
+
+
+def _mel(given: argparse.Namespace) -> int:
+    mel = audio.MelSpectrogram(" ".join([given.dialect, *given.set]))
+    sound = audio.load_wav(given.input, mel.sample_rate)
+    values = mel(sound.samples.mean(0))
+    if given.out:
+        _write_npy(Path(given.out), values)
+    if given.png:
+        picture.write_png(given.png, values.T if mel.frame_major else values, mel.hop_length / mel.sample_rate)
+    print(f"{sound.samples.shape[1] / mel.sample_rate:.2f} s -> {list(values.shape)}")
+    for path in filter(None, (given.out, given.png)):
+        print(f"wrote {path}")
+    return 0
+
+
+def _write_npy(path: Path, values: Tensor) -> None:
+    shape = ", ".join(str(size) for size in values.shape)
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}"
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    numbers = values.contiguous().flatten().tolist()
+    path.write_bytes(
+        b"\x93NUMPY\x01\x00"
+        + struct.pack("<H", len(header))
+        + header.encode()
+        + struct.pack(f"<{len(numbers)}f", *numbers)
+    )
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
-use super::filter_bank::{Filter, filter_bank};
+use super::filter_bank::Filter;
 use super::float::{Float, Stage};
 use super::fourier;
 use super::framing::Frames;
 use super::options::{Energy, Guard, Layout, Log, Options, Preemphasis, Spectrum};
 use super::simd::{Lanes, Level, MOST_LANES, Registers};
-use super::window::window;
+use super::window;
 
 /// The constants of a convention in one precision.
 pub(super) struct Tables<F: Float> {
@@ -54,9 +54,10 @@ pub(super) struct Output<'a, F> {
 }
 
 impl<F: Float> Tables<F> {
-    pub(super) fn new(options: &Options, level: Level) -> Self {
+    /// With the window's weights, [win_length], and a filter for each band.
+    pub(super) fn new(options: &Options, level: Level, window: &[f64], filters: &[Filter<f64>]) -> Self {
         let frames = Frames::new(options);
-        let window = window(options, frames.length);
+        let window = window::placed(window, options, frames.length);
         let per_frame =
             options.remove_dc || options.energy.is_some() || matches!(options.preemphasis, Preemphasis::Frame(_));
         let across_frames = options.n_fft == fourier::SAMPLES && frames.length == fourier::SAMPLES && !per_frame;
@@ -66,7 +67,7 @@ impl<F: Float> Tables<F> {
             n_bins: options.n_fft / 2 + 1,
             window_rest: window.iter().map(|&weight| F::rounded(weight - F::rounded(weight).widened())).collect(),
             window: window.into_iter().map(F::rounded).collect(),
-            filters: filter_bank(options).iter().map(|filter| filter.rounded(F::rounded)).collect(),
+            filters: filters.iter().map(|filter| filter.rounded(F::rounded)).collect(),
             transform: (!across_frames).then(|| RealFftPlanner::new().plan_fft_forward(options.n_fft)),
             remove_dc: options.remove_dc,
             preemphasis: if let Preemphasis::Frame(a) = options.preemphasis { Some(F::rounded(a)) } else { None },
@@ -147,7 +148,7 @@ impl<F: Float> Tables<F> {
     }
 
     /// One frame into `input`, windowed and followed by zeros; gives its energy.
-    fn prepare(&self, frame: &[F], input: &mut [F]) -> F {
+    pub(super) fn prepare(&self, frame: &[F], input: &mut [F]) -> F {
         let input = {
             let (frame_part, zeros) = input.split_at_mut(frame.len());
             zeros.fill(F::ZERO);

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use super::options::{MelNorm, MelScale, Options};
 
 /// One triangle: `weights` on the bins from `first` on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Filter<F> {
     pub(super) first: usize,
     pub(super) weights: Vec<F>,

@@ -12,12 +12,12 @@ pub(super) struct Frames {
     /// Samples per frame.
     pub(super) length: usize,
     pub(super) hop: usize,
-    beyond: Beyond,
+    pub(super) beyond: Beyond,
     drop_last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Beyond {
+pub(super) enum Beyond {
     /// Frames never reach over the ends.
     Nothing,
     Zero,

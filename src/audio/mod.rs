@@ -14,11 +14,16 @@
 
 mod batch;
 mod block;
+mod convention;
 mod dialect;
 mod filter_bank;
 mod float;
 mod fourier;
 mod framing;
+#[cfg(feature = "torch")]
+mod gradient;
+#[cfg(feature = "torch")]
+pub(crate) mod mel;
 mod options;
 mod plan;
 mod range;

@@ -3,11 +3,13 @@
 use crate::{Error, Result};
 
 use super::block::{Output, Scratch, Tables};
+use super::filter_bank::{Filter, filter_bank};
 use super::float::Float;
 use super::options::{Layout, Options};
 use super::range::Finish;
 use super::samples::{Conditioning, Sample, Signal};
 use super::simd::Level;
+use super::window::window;
 
 /// Tables of one convention. Made once, never changed, shared by any number of threads.
 pub struct Plan<F: Float = f32> {
@@ -30,7 +32,12 @@ impl<F: Float> Plan<F> {
     /// With the instructions of `level`, whatever else the processor has.
     pub fn with_level(options: Options, level: Level) -> Result<Self> {
         options.validate()?;
-        let tables = Tables::new(&options, level.require()?);
+        Self::with_tables(options, level, &window(&options), &filter_bank(&options))
+    }
+
+    /// With a window, [win_length], and a filter for each band in place of the convention's own.
+    pub(super) fn with_tables(options: Options, level: Level, window: &[f64], filters: &[Filter<f64>]) -> Result<Self> {
+        let tables = Tables::new(&options, level.require()?, window, filters);
         let (conditioning, finish) = (Conditioning::new(&options), Finish::new(&options));
         Ok(Self { options, tables, conditioning, finish })
     }

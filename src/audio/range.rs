@@ -80,7 +80,7 @@ impl<F: Float> Finish<F> {
 }
 
 /// Added to a band's deviation before dividing by it.
-const DEVIATION_GUARD: f64 = 1e-5;
+pub(super) const DEVIATION_GUARD: f64 = 1e-5;
 
 /// `max(value, floor) * scale + offset`, rounded after each step at every level, so that no result depends on how the
 /// values are grouped.

@@ -94,6 +94,15 @@ impl<F: Float> Conditioning<F> {
         }
         previous
     }
+
+    /// Gradients of the conditioned samples, and of the echo that may follow them, to gradients of the samples.
+    #[cfg(feature = "torch")]
+    pub(super) fn transposed(&self, conditioned: &[F], samples: &mut [F]) {
+        for (i, to) in samples.iter_mut().enumerate() {
+            let [own, next] = [i, i + 1].map(|i| conditioned.get(i).copied().unwrap_or(F::ZERO));
+            *to = self.gain * (own - self.preemphasis * next);
+        }
+    }
 }
 
 /// A whole clip.

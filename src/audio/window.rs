@@ -4,16 +4,25 @@ use std::f64::consts::PI;
 
 use super::options::{Framing, Options, Window};
 
-/// The window over one frame, zero where a window shorter than the frame leaves samples out.
-pub(super) fn window(options: &Options, frame_length: usize) -> Vec<f64> {
-    let length = options.win_length;
-    let before =
-        if matches!(options.framing, Framing::Inside | Framing::Mirrored) { 0 } else { (frame_length - length) / 2 };
-    let mut weights = vec![0.0; frame_length];
-    for (i, weight) in weights[before..before + length].iter_mut().enumerate() {
-        *weight = weight_at(options.window, i, length);
+/// The weights of the samples under the window, [win_length].
+pub(super) fn window(options: &Options) -> Vec<f64> {
+    (0..options.win_length).map(|i| weight_at(options.window, i, options.win_length)).collect()
+}
+
+/// The same over a whole frame, zero where a window shorter than the frame leaves samples out.
+pub(super) fn placed(weights: &[f64], options: &Options, frame_length: usize) -> Vec<f64> {
+    let before = first_weight(options, frame_length);
+    let mut frame = vec![0.0; frame_length];
+    frame[before..before + weights.len()].copy_from_slice(weights);
+    frame
+}
+
+/// The sample of a frame at which the window begins.
+pub(super) fn first_weight(options: &Options, frame_length: usize) -> usize {
+    match options.framing {
+        Framing::Inside | Framing::Mirrored => 0,
+        Framing::Center(_) | Framing::Same => (frame_length - options.win_length) / 2,
     }
-    weights
 }
 
 fn weight_at(window: Window, i: usize, length: usize) -> f64 {

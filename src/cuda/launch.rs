@@ -24,6 +24,11 @@ impl Kernel {
         Self { function, shared_limit }
     }
 
+    /// Bytes of dynamic shared memory that a block can have.
+    pub(crate) fn shared_limit(self) -> u32 {
+        self.shared_limit
+    }
+
     /// `params` is the `#[repr(C)]` twin of the kernel's parameter struct.
     pub(crate) fn launch<P>(
         self,

@@ -88,6 +88,13 @@ fn allow_shared_memory(function: sys::CUfunction, device: usize) -> Result<u32> 
     }
 }
 
+/// How many multiprocessors a device has.
+pub(crate) fn multiprocessors(device: usize) -> Result<u32> {
+    use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as COUNT;
+    // SAFETY: the device exists, since a kernel was loaded on it.
+    Ok(unsafe { result::device::get_attribute(result::device::get(device as i32)?, COUNT)? } as u32)
+}
+
 /// Torch's own (primary) context of the device becomes current on this thread, if none is.
 fn make_current(device: usize) -> Result<()> {
     if result::ctx::get_current()?.is_none() {

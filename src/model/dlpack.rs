@@ -54,7 +54,7 @@ struct Handed {
 
 /// An array of a model file. `torch.from_dlpack` and `numpy.from_dlpack` share its memory.
 #[pyclass(name = "Array", module = "avatorch._native", frozen)]
-pub(crate) struct PyArray(Array);
+pub(crate) struct PyArray(pub(crate) Array);
 
 #[pymethods]
 impl PyArray {

@@ -14,12 +14,19 @@ pub(crate) struct Arguments<'a> {
     operator: &'static str,
     tensors: Borrowed,
     numbers: &'a [i64],
+    text: &'a str,
     stream: *mut c_void,
 }
 
 impl<'a> Arguments<'a> {
-    pub(crate) fn new(operator: &'static str, tensors: Borrowed, numbers: &'a [i64], stream: *mut c_void) -> Self {
-        Self { operator, tensors, numbers, stream }
+    pub(crate) fn new(
+        operator: &'static str,
+        tensors: Borrowed,
+        numbers: &'a [i64],
+        text: &'a str,
+        stream: *mut c_void,
+    ) -> Self {
+        Self { operator, tensors, numbers, text, stream }
     }
 
     /// The tensor at `position` of the call, under the name the schema gives it.
@@ -35,6 +42,11 @@ impl<'a> Arguments<'a> {
 
     pub(crate) fn number(&self, position: usize) -> i64 {
         self.numbers[position]
+    }
+
+    /// The call's text; empty where it has none.
+    pub(crate) fn text(&self) -> &str {
+        self.text
     }
 
     /// Torch's current stream of the device in use.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <string_view>
 #include <vector>
 
 namespace avatorch {
@@ -17,6 +18,8 @@ struct Call {
   size_t input_count;
   const int64_t* numbers;  // [number_count]
   size_t number_count;
+  const char* text;  // [text_length], UTF-8
+  size_t text_length;
   at::Tensor** outputs;  // [output_count], written by Rust and then owned here; null where nothing was asked for
   size_t output_count;
   void* stream;   // torch's current CUDA stream of the device, null on the CPU
@@ -35,13 +38,14 @@ inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
   return tensor.has_value() && tensor->defined() ? &*tensor : nullptr;
 }
 
-// Calls Rust on the device of the first tensor present, on torch's current stream, and takes the outputs over.
+// Calls Rust on the device of the first tensor present, or the CPU, on torch's current stream, and takes the outputs
+// over.
 template <size_t Outputs>
 std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const at::Tensor*> inputs,
-                                      std::initializer_list<int64_t> numbers = {}) {
+                                      std::initializer_list<int64_t> numbers = {}, std::string_view text = {}) {
   const auto present =
       std::find_if(inputs.begin(), inputs.end(), [](const at::Tensor* input) { return input != nullptr; });
-  const c10::Device device = (*present)->device();
+  const c10::Device device = present != inputs.end() ? (*present)->device() : c10::Device(c10::kCPU);
   c10::OptionalDeviceGuard guard;
   void* stream = nullptr;
   if (device.is_cuda()) {
@@ -49,7 +53,8 @@ std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const a
     stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
   }
   std::array<at::Tensor*, Outputs> given{};
-  Call call{inputs.begin(), inputs.size(), numbers.begin(), numbers.size(), given.data(), Outputs, stream, nullptr};
+  Call call{inputs.begin(), inputs.size(), numbers.begin(), numbers.size(), text.data(),
+            text.size(),    given.data(),  Outputs,         stream,         nullptr};
   const int32_t kind = entry(&call);
   std::array<at::Tensor, Outputs> outputs;
   for (size_t i = 0; i < Outputs; ++i) {

@@ -21,6 +21,8 @@ pub(crate) struct RawCall {
     input_count: usize,
     numbers: *const i64, // [number_count]
     number_count: usize,
+    text: *const c_char, // [text_length], UTF-8
+    text_length: usize,
     outputs: *mut *mut C_tensor, // [output_count]
     output_count: usize,
     stream: *mut c_void, // null on the CPU
@@ -50,12 +52,16 @@ pub(crate) unsafe fn run(
 ) -> i32 {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: C++ passes arrays of these lengths; a borrowed tensor is never dropped.
-        let (pointers, numbers) = unsafe {
+        let (pointers, numbers, text) = unsafe {
             (
                 std::slice::from_raw_parts(call.inputs, call.input_count),
                 std::slice::from_raw_parts(
                     if call.number_count == 0 { [].as_ptr() } else { call.numbers },
                     call.number_count,
+                ),
+                std::slice::from_raw_parts(
+                    if call.text_length == 0 { [].as_ptr() } else { call.text.cast::<u8>() },
+                    call.text_length,
                 ),
             )
         };
@@ -64,7 +70,8 @@ pub(crate) unsafe fn run(
             // SAFETY: not null, so it points at a live tensor.
             .map(|&pointer| (!pointer.is_null()).then(|| ManuallyDrop::new(unsafe { Tensor::from_ptr(pointer) })))
             .collect();
-        let outputs = function(&Arguments::new(operator, tensors, numbers, call.stream))?;
+        let text = str::from_utf8(text).map_err(|_| Error::Value(format!("{operator}: a text is not UTF-8")))?;
+        let outputs = function(&Arguments::new(operator, tensors, numbers, text, call.stream))?;
         if outputs.len() != call.output_count {
             return Err(Error::Runtime(format!(
                 "{operator}: made {} results, expected {}",

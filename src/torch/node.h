@@ -26,6 +26,7 @@ using Needs = std::vector<bool>;  // for each input of the operator: is its grad
 struct Saved {
   variable_list tensors;
   std::vector<int64_t> numbers;
+  std::string text;
 };
 
 template <class Signature>
@@ -63,6 +64,7 @@ class OperatorNode final : public torch::autograd::Node {
     is_output_.push_back(is_output);
   }
   void save(int64_t number) { numbers_.push_back(number); }
+  void save(std::string_view text) { text_ = text; }
 
   std::string name() const override { return Formula::name; }
 
@@ -74,6 +76,7 @@ class OperatorNode final : public torch::autograd::Node {
   void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
     for (size_t i = 0; i < saved_.size(); ++i) args.collect(saved_[i], is_output_[i]);
     for (const int64_t number : numbers_) args.collect(number);
+    args.collect(text_);
     for (const bool need : needs()) args.collect(need);
   }
 
@@ -84,8 +87,10 @@ class OperatorNode final : public torch::autograd::Node {
     PackedArgs packed;
     packed.pack(needs());
     packed.pack(numbers_);
+    packed.pack(text_);
     std::vector<at::TypePtr> schema{IValuePacker<Needs>::packed_type(),
-                                    IValuePacker<std::vector<int64_t>>::packed_type()};
+                                    IValuePacker<std::vector<int64_t>>::packed_type(),
+                                    IValuePacker<std::string>::packed_type()};
     for (const Tensor& tensor : unpack().tensors) {
       packed.pack(tensor);
       schema.push_back(at::TensorType::get());
@@ -121,13 +126,13 @@ class OperatorNode final : public torch::autograd::Node {
   static variable_list functional(const variable_list& grads, const std::vector<c10::IValue>& values) {
     torch::dynamo::autograd::PackedArgs packed(values);
     const auto needs = packed.unpack<Needs>();
-    Saved saved{{}, packed.unpack<std::vector<int64_t>>()};
-    while (saved.tensors.size() + 2 < values.size()) saved.tensors.push_back(packed.unpack<Tensor>());
+    Saved saved{{}, packed.unpack<std::vector<int64_t>>(), packed.unpack<std::string>()};
+    while (saved.tensors.size() + 3 < values.size()) saved.tensors.push_back(packed.unpack<Tensor>());
     return backward(grads, saved, needs);
   }
 
   Saved unpack() {
-    Saved saved{{}, numbers_};
+    Saved saved{{}, numbers_, text_};
     for (size_t i = 0; i < saved_.size(); ++i) {
       saved.tensors.push_back(is_output_[i] ? saved_[i].unpack(shared_from_this()) : saved_[i].unpack());
     }
@@ -143,6 +148,7 @@ class OperatorNode final : public torch::autograd::Node {
   std::vector<torch::autograd::SavedVariable> saved_;
   std::vector<bool> is_output_;
   std::vector<int64_t> numbers_;
+  std::string text_;
 };
 
 // The Node for a call on these inputs, or null when none of them needs a gradient.

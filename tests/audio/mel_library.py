@@ -89,6 +89,17 @@ def pointer(array: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
+def given(samples: np.ndarray) -> tuple[ctypes.c_void_p, int, ctypes.c_size_t]:
+    """Samples as every function takes them: where they lie, their format, how many there are."""
+    assert samples.flags.c_contiguous
+    return pointer(samples), FORMATS[samples.dtype.name], SIZE(len(samples))
+
+
+def room(values: np.ndarray) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
+    """Where results go, and how many fit."""
+    return pointer(values), SIZE(values.size)
+
+
 def available_levels() -> list[str]:
     def has(level: str) -> bool:
         try:
@@ -132,17 +143,7 @@ class Mel:
     def __call__(self, samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         samples = np.ascontiguousarray(samples)
         values = np.empty(self.shape(len(samples)), np.float32) if out is None else out
-        check(
-            LIBRARY.avatorch_mel_compute(
-                self.plan,
-                self.workspace,
-                pointer(samples),
-                FORMATS[samples.dtype.name],
-                SIZE(len(samples)),
-                pointer(values),
-                SIZE(values.size),
-            )
-        )
+        check(LIBRARY.avatorch_mel_compute(self.plan, self.workspace, *given(samples), *room(values)))
         return values
 
     def batch(self, clips: list[np.ndarray], threads: int = 2) -> list[np.ndarray]:
@@ -185,30 +186,20 @@ class Stream:
         samples = np.ascontiguousarray(samples)
         values = np.empty((self.frames(len(samples))[0], self.n_features), np.float32)
         count = SIZE()
-        check(
-            LIBRARY.avatorch_mel_stream_push(
-                self.stream,
-                pointer(samples),
-                FORMATS[samples.dtype.name],
-                SIZE(len(samples)),
-                pointer(values),
-                SIZE(values.size),
-                ctypes.byref(count),
-            )
-        )
+        check(LIBRARY.avatorch_mel_stream_push(self.stream, *given(samples), *room(values), ctypes.byref(count)))
         assert count.value == len(values)
         return values
 
     def flush(self) -> np.ndarray:
         values = np.empty((self.frames()[1], self.n_features), np.float32)
         count = SIZE()
-        check(LIBRARY.avatorch_mel_stream_flush(self.stream, pointer(values), SIZE(values.size), ctypes.byref(count)))
+        check(LIBRARY.avatorch_mel_stream_flush(self.stream, *room(values), ctypes.byref(count)))
         assert count.value == len(values)
         return values
 
     def complete(self, values: np.ndarray) -> np.ndarray:
         values = values.copy()
-        check(LIBRARY.avatorch_mel_stream_complete(self.stream, pointer(values), SIZE(values.size)))
+        check(LIBRARY.avatorch_mel_stream_complete(self.stream, *room(values)))
         return values
 
     def reset(self) -> None:
@@ -225,46 +216,18 @@ def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     length = SIZE()
     check(LIBRARY.avatorch_audio_resampled_length(SIZE(len(samples)), U32(source), U32(target), ctypes.byref(length)))
     values = np.empty(length.value, np.float32)
-    check(
-        LIBRARY.avatorch_audio_resample(
-            pointer(samples),
-            FORMATS[samples.dtype.name],
-            SIZE(len(samples)),
-            U32(source),
-            U32(target),
-            pointer(values),
-            length,
-        )
-    )
+    check(LIBRARY.avatorch_audio_resample(*given(samples), U32(source), U32(target), *room(values)))
     return values
 
 
 def trim_silence(samples: np.ndarray, frame_length: int = 400, hop_length: int = 160, below_db: float = 60.0):
     first, end = SIZE(), SIZE()
-    check(
-        LIBRARY.avatorch_audio_trim_silence(
-            pointer(samples),
-            FORMATS[samples.dtype.name],
-            SIZE(len(samples)),
-            SIZE(frame_length),
-            SIZE(hop_length),
-            F64(below_db),
-            ctypes.byref(first),
-            ctypes.byref(end),
-        )
-    )
+    frames = SIZE(frame_length), SIZE(hop_length), F64(below_db)
+    check(LIBRARY.avatorch_audio_trim_silence(*given(samples), *frames, ctypes.byref(first), ctypes.byref(end)))
     return first.value, end.value
 
 
 def normalize(samples: np.ndarray) -> np.ndarray:
     values = np.empty(len(samples), np.float32)
-    check(
-        LIBRARY.avatorch_audio_normalize(
-            pointer(samples),
-            FORMATS[samples.dtype.name],
-            SIZE(len(samples)),
-            pointer(values),
-            SIZE(values.size),
-        )
-    )
+    check(LIBRARY.avatorch_audio_normalize(*given(samples), *room(values)))
     return values

@@ -86,7 +86,7 @@ def test_silence_is_trimmed() -> None:
 
 def test_normalized_waveform_is_wav2vec2s() -> None:
     samples = speech(16000) + np.float32(0.1)
-    truth = reference.normalize_waveform(torch.from_numpy(samples)).numpy()
+    truth = reference.normalize_waveform(torch.from_numpy(samples).double()).numpy()
     assert np.abs(normalize(samples) - truth).max() <= 1e-6 * np.abs(truth).max()
     assert np.array_equal(normalize(np.full(100, 3.0, np.float32)), np.zeros(100))
     assert len(normalize(np.zeros(0, np.float32))) == 0

@@ -7,13 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+# What differs from the defaults of `log_mel`.
 WHISPER = dict(
-    sample_rate=16000,
-    n_fft=400,
-    win_length=400,
-    hop_length=160,
-    window="hann",
-    framing="center_reflect",
     drop_last=True,
     mel_scale="slaney",
     mel_norm="slaney",
@@ -29,27 +24,13 @@ LIBROSA = dict(
     n_fft=2048,
     win_length=2048,
     hop_length=512,
-    window="hann",
     framing="center_zero",
     mel_scale="slaney",
     mel_norm="slaney",
-    n_mels=128,
 )
-TORCHAUDIO = dict(
-    sample_rate=16000,
-    n_fft=400,
-    win_length=400,
-    hop_length=200,
-    window="hann",
-    framing="center_reflect",
-    mel_scale="htk",
-    n_mels=128,
-)
+TORCHAUDIO = dict(hop_length=200)
 KALDI = dict(
-    sample_rate=16000,
     n_fft=512,
-    win_length=400,
-    hop_length=160,
     window="povey",
     framing="inside",
     remove_dc=True,
@@ -62,10 +43,7 @@ KALDI = dict(
     frame_major=True,
 )
 NEMO = dict(
-    sample_rate=16000,
     n_fft=512,
-    win_length=400,
-    hop_length=160,
     window="hann_symmetric",
     framing="center_zero",
     drop_last=True,
@@ -82,7 +60,6 @@ BIGVGAN = dict(
     n_fft=1024,
     win_length=1024,
     hop_length=256,
-    window="hann",
     framing="same",
     magnitude_epsilon=1e-9,
     mel_scale="slaney",
@@ -108,92 +85,115 @@ DIALECTS = dict(
 
 
 def log_mel(
-    samples: Tensor,  # [n]
+    samples: Tensor,  # [..., n]
     *,
-    sample_rate: int,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    window: str,
-    framing: str,
-    mel_scale: str,
-    n_mels: int,
-    mel_norm: str | None = None,
+    dtype: torch.dtype = torch.float64,
+    sample_rate: int = 16000,
+    n_fft: int = 400,
+    win_length: int = 400,
+    hop_length: int = 160,
+    window: str | Tensor = "hann",  # or [win_length]
+    framing: str = "center_reflect",
     drop_last: bool = False,
+    padding: tuple[str, int] | None = None,
+    input_scale: float = 1.0,
     remove_dc: bool = False,
     preemphasis: tuple[str, float] | None = None,
     magnitude_epsilon: float | None = None,
+    mel_scale: str = "htk",
+    mel_norm: str | None = None,
+    n_mels: int = 128,
     f_min: float = 0.0,
     f_max: float = 0.0,
+    bank: Tensor | None = None,  # [n_mels, bins], in place of the filters
     log: str | None = None,
     guard: tuple[str, float] = ("at_least", 0.0),
     range_below: float | None = None,
-    loudest: float | None = None,
+    loudest: str | float = "clip",  # or "batch", "so_far", a number
     scale: float = 1.0,
     offset: float = 0.0,
     normalize_bands: bool = False,
     energy: str | None = None,
     energy_floor: float = 1.0,
     frame_major: bool = False,
-) -> Tensor:  # [n_mels, frames], or [frames, n_mels] where frame_major
-    x = samples.double()
+) -> Tensor:  # [..., n_mels, frames], or [..., frames, n_mels] where frame_major
+    x = samples.to(dtype) * input_scale
+    if padding:
+        x = x[..., : padding[1]] if padding[0] == "to" else x
+        zeros = padding[1] - (x.shape[-1] if padding[0] == "to" else 0)
+        x = torch.cat([x, x.new_zeros(*x.shape[:-1], zeros)], -1)
     if preemphasis and preemphasis[0] == "clip":
-        x = torch.cat([x[:1], x[1:] - preemphasis[1] * x[:-1]])
-    frames = cut(x, framing, n_fft, win_length, hop_length)  # [frames, frame sample]
+        x = torch.cat([x[..., :1], x[..., 1:] - preemphasis[1] * x[..., :-1]], -1)
+    frames = cut(x, framing, n_fft, win_length, hop_length)  # [..., frames, frame sample]
     if drop_last:
-        frames = frames[:-1]
+        frames = frames[..., :-1, :]
     if remove_dc:
-        frames = frames - frames.mean(1, keepdim=True)
-    raw_energy = frames.square().sum(1)
+        frames = frames - frames.mean(-1, keepdim=True)
+    raw_energy = frames.square().sum(-1)
     if preemphasis and preemphasis[0] == "frame":
-        frames = frames - preemphasis[1] * torch.cat([frames[:, :1], frames[:, :-1]], 1)
-    frames = frames * padded_window(window, win_length, frames.shape[1])
+        frames = frames - preemphasis[1] * torch.cat([frames[..., :1], frames[..., :-1]], -1)
+    weights = window_weights(window, win_length) if isinstance(window, str) else window
+    frames = frames * placed(weights, framing, frames.shape[-1]).to(x)
     spectrum = torch.fft.rfft(frames, n_fft)
-    power = spectrum.real.square() + spectrum.imag.square()  # [frames, bins]
+    power = spectrum.real.square() + spectrum.imag.square()  # [..., frames, bins]
     if magnitude_epsilon is not None:
         power = (power + magnitude_epsilon).sqrt()
-    bank = filters(mel_scale, mel_norm, n_mels, n_fft, sample_rate, f_min, f_max)  # [n_mels, bins]
-    mel: Tensor = power @ bank.T  # [frames, n_mels]
+    if bank is None:
+        bank = filters(mel_scale, mel_norm, n_mels, n_fft, sample_rate, f_min, f_max)
+    mel: Tensor = power @ bank.to(x).T  # [..., frames, n_mels]
     if log:
         mel = mel.clamp(min=guard[1]) if guard[0] == "at_least" else mel + guard[1]
         mel = mel.log10() if log == "decimal" else mel.log()
     if range_below is not None:
-        mel = mel.clamp(min=(mel.max() if loudest is None else loudest) - range_below)
+        mel = torch.maximum(mel, loudest_of(mel, loudest) - range_below)
     if energy:
-        value = raw_energy if energy == "raw" else frames.square().sum(1)
-        mel = torch.cat([value.clamp(min=max(energy_floor, 2.0**-23)).log()[:, None], mel], 1)
+        value = raw_energy if energy == "raw" else frames.square().sum(-1)
+        mel = torch.cat([value.clamp(min=max(energy_floor, 2.0**-23)).log()[..., None], mel], -1)
     mel = mel * scale + offset
     if normalize_bands:
-        deviation = mel.std(0) if len(mel) > 1 else torch.zeros(())
-        mel = (mel - mel.mean(0)) / (deviation + 1e-5)
-    return mel if frame_major else mel.transpose(0, 1)
+        deviation = mel.std(-2, keepdim=True) if mel.shape[-2] > 1 else mel.new_zeros(())
+        mel = (mel - mel.mean(-2, keepdim=True)) / (deviation + 1e-5)
+    return mel if frame_major else mel.transpose(-2, -1)
+
+
+def loudest_of(mel: Tensor, whose: str | float) -> Tensor:
+    """What the floors hang on, to be broadcast over [..., frames, n_mels]."""
+    if whose == "so_far":
+        return mel.amax(-1, keepdim=True).cummax(-2).values
+    if isinstance(whose, str):
+        return mel.amax() if whose == "batch" else mel.amax((-2, -1), keepdim=True)
+    return mel.new_tensor(whose)
 
 
 def cut(x: Tensor, framing: str, n_fft: int, win_length: int, hop: int) -> Tensor:
-    """Frames, [frames, frame sample]."""
-    n = len(x)
-    length = win_length if framing in ("inside", "mirrored") else n_fft
-    reach = {"center_reflect": n_fft // 2, "center_zero": n_fft // 2, "same": (n_fft - hop) // 2, "inside": 0}
+    """Frames, [..., frames, frame sample]."""
+    n = x.shape[-1]
+    if framing in ("inside", "mirrored"):
+        length, first, reach = win_length, 0, 0
+    else:
+        length = n_fft
+        reach = (n_fft - hop) // 2 if framing == "same" else n_fft // 2
+        first = -reach
+    count = max(n + 2 * reach - length + hop, 0) // hop
     if framing == "mirrored":
-        start = torch.arange((n + hop // 2) // hop) * hop + hop // 2 - win_length // 2
-        index = (start[:, None] + torch.arange(length)) % (2 * n)
-        return x[torch.where(index < n, index, 2 * n - 1 - index)]
-    index = torch.arange(-reach[framing], n + reach[framing])
+        first, count = hop // 2 - win_length // 2, (n + hop // 2) // hop
+    starts = first + hop * torch.arange(count, device=x.device)
+    index = starts[:, None] + torch.arange(length, device=x.device)  # [frames, frame sample]
+    if framing == "mirrored":
+        index = index % (2 * n)
+        return x[..., torch.where(index < n, index, 2 * n - 1 - index)]
     outside = (index < 0) | (index >= n)
     index = index.abs()
     index = torch.where(index >= n, 2 * (n - 1) - index, index).clamp(0, n - 1)
-    x = x[index]
-    if framing == "center_zero":
-        x = x.masked_fill(outside, 0.0)
-    return x.unfold(0, length, hop) if len(x) >= length else x.new_zeros(0, length)
+    return x[..., index].masked_fill(outside, 0.0) if framing == "center_zero" else x[..., index]
 
 
-def padded_window(name: str, win_length: int, length: int) -> Tensor:
-    """The window in the middle of `length` samples."""
+def window_weights(name: str, win_length: int) -> Tensor:
+    """[win_length]."""
     angle = 2 * math.pi * torch.arange(win_length, dtype=torch.float64)
     angle = angle / (win_length if name == "hann" else win_length - 1)
     hann = 0.5 - 0.5 * angle.cos()
-    weights = {
+    return {
         "hann": hann,
         "hann_symmetric": hann,
         "povey": hann.clamp(min=0.0) ** 0.85,
@@ -201,8 +201,12 @@ def padded_window(name: str, win_length: int, length: int) -> Tensor:
         "blackman": 0.42 - 0.5 * angle.cos() + 0.08 * (2 * angle).cos(),
         "rectangular": torch.ones_like(angle),
     }[name]
-    before = (length - win_length) // 2
-    return torch.nn.functional.pad(weights, (before, length - win_length - before))
+
+
+def placed(weights: Tensor, framing: str, length: int) -> Tensor:
+    """The window in the middle of `length` samples."""
+    before = 0 if framing in ("inside", "mirrored") else (length - len(weights)) // 2
+    return torch.nn.functional.pad(weights, (before, length - len(weights) - before))
 
 
 def filters(
@@ -246,6 +250,6 @@ def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
 
 
 def normalize_waveform(samples: Tensor) -> Tensor:
-    """wav2vec 2.0's samples: zero mean, unit deviation."""
-    x = samples.double()
-    return (x - x.mean()) / (x.var(correction=0) + 1e-7).sqrt()
+    """wav2vec 2.0's samples, [..., n]: zero mean, unit deviation."""
+    rest = samples - samples.mean(-1, keepdim=True)
+    return rest / (rest.square().mean(-1, keepdim=True) + 1e-7).sqrt()

@@ -2,89 +2,54 @@
 
 use super::{Bits, Lanes, logarithm};
 
-impl Lanes for f64 {
-    type Float = Self;
-    const COUNT: usize = 1;
+macro_rules! one_frame {
+    ($float:ident, $ln:path, $log10:path) => {
+        impl Lanes for $float {
+            type Float = Self;
+            const COUNT: usize = 1;
 
-    #[inline(always)]
-    fn splat(value: Self) -> Self {
-        value
-    }
-    #[inline(always)]
-    fn constant(value: f64) -> Self {
-        value
-    }
-    #[inline(always)]
-    fn mul_add(self, factor: Self, addend: Self) -> Self {
-        self * factor + addend
-    }
-    #[inline(always)]
-    fn at_least(self, floor: Self) -> Self {
-        if self < floor { floor } else { self }
-    }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    #[inline(always)]
-    fn ln(self) -> Self {
-        self.ln()
-    }
-    #[inline(always)]
-    fn log10(self) -> Self {
-        self.log10()
-    }
-    #[inline(always)]
-    fn store(self, to: &mut [Self]) {
-        to[0] = self;
-    }
-    #[inline(always)]
-    fn columns(from: &[Self], _stride: usize) -> [Self; 4] {
-        [from[0], from[1], from[2], from[3]]
-    }
+            #[inline(always)]
+            fn splat(value: Self) -> Self {
+                value
+            }
+            #[inline(always)]
+            fn constant(value: f64) -> Self {
+                value as Self
+            }
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                self * factor + addend
+            }
+            #[inline(always)]
+            fn at_least(self, floor: Self) -> Self {
+                if self < floor { floor } else { self }
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                $ln(self)
+            }
+            #[inline(always)]
+            fn log10(self) -> Self {
+                $log10(self)
+            }
+            #[inline(always)]
+            fn store(self, to: &mut [Self]) {
+                to[0] = self;
+            }
+            #[inline(always)]
+            fn columns(from: &[Self], _stride: usize) -> [Self; 4] {
+                [from[0], from[1], from[2], from[3]]
+            }
+        }
+    };
 }
 
-impl Lanes for f32 {
-    type Float = Self;
-    const COUNT: usize = 1;
-
-    #[inline(always)]
-    fn splat(value: Self) -> Self {
-        value
-    }
-    #[inline(always)]
-    fn constant(value: f64) -> Self {
-        value as Self
-    }
-    #[inline(always)]
-    fn mul_add(self, factor: Self, addend: Self) -> Self {
-        self * factor + addend
-    }
-    #[inline(always)]
-    fn at_least(self, floor: Self) -> Self {
-        if self < floor { floor } else { self }
-    }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    #[inline(always)]
-    fn ln(self) -> Self {
-        logarithm::ln(self)
-    }
-    #[inline(always)]
-    fn log10(self) -> Self {
-        logarithm::log10(self)
-    }
-    #[inline(always)]
-    fn store(self, to: &mut [Self]) {
-        to[0] = self;
-    }
-    #[inline(always)]
-    fn columns(from: &[Self], _stride: usize) -> [Self; 4] {
-        [from[0], from[1], from[2], from[3]]
-    }
-}
+one_frame!(f64, f64::ln, f64::log10);
+one_frame!(f32, logarithm::ln, logarithm::log10);
 
 impl Bits for f32 {
     #[inline(always)]

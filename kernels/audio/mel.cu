@@ -1,0 +1,186 @@
+// Waveforms to log-mel spectrograms. `log_mel` goes from samples to logarithms in shared memory, a tile of frames at a
+// time; what waits for the whole clip follows in `loudest`, `finish` and `normalize`.
+#include "audio/mel.cuh"
+
+extern __shared__ double shared_memory[];
+
+template <class T>
+__device__ T not_a_number() {
+  return T(__longlong_as_double(0x7ff8000000000000ll));
+}
+
+template <class T>
+__device__ T lowest() {
+  return T(__longlong_as_double(0xfff0000000000000ll));
+}
+
+// A value that is not a number stays.
+template <class T>
+__device__ T raised(T value, T floor) {
+  return value < floor ? floor : value;
+}
+
+// 5) Magnitudes to logarithms of bands. Each thread keeps to one frame of the tile, since a block's threads are a
+// multiple of its frames.
+template <class T>
+__device__ void store_bands(const Tile<T>& tile, const T* magnitudes, long long clip, long long first,
+                            const Clip<T>& own) {
+  const MelParams& p = tile.p;
+  T* values = static_cast<T*>(p.values) + clip * p.n_mels * p.n_frames;
+  const T floor = p.loudest_of == 4 ? T(p.range_constant - p.range_below) : lowest<T>();
+  T peak = lowest<T>(), poison = 0;
+  for (int item = threadIdx.x; item < p.n_mels << p.frames_log2; item += blockDim.x) {
+    const int frame = item & (tile.frames - 1), mel = item >> p.frames_log2;
+    if (first + frame >= p.n_frames) break;
+    T value = 0;
+    if (first + frame < own.frames) {
+      value = own.is_bad ? not_a_number<T>() : tile.logarithm(tile.filtered(magnitudes, mel, frame));
+      peak = raised(value, peak);
+      poison += value * T(0);
+      if (p.is_final) value = raised(value, floor) * T(p.scale) + T(p.offset);
+    }
+    values[value_place(p, mel, first + frame)] = value;
+  }
+  if (!p.peaks) return;
+  tile.by_thread[threadIdx.x] = peak + poison;
+  __syncthreads();
+  const int frame = threadIdx.x;
+  if (frame < tile.frames && first + frame < p.n_frames) {
+    peak = tile.by_thread[frame];
+    for (int other = frame + tile.frames; other < blockDim.x; other += tile.frames) {
+      const T value = tile.by_thread[other];
+      if (!(value <= peak) && peak == peak) peak = value;
+    }
+    static_cast<T*>(p.peaks)[clip * p.n_frames + first + frame] = peak;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(const MelParams p) {
+  const Tile<T> tile(p, reinterpret_cast<T*>(shared_memory));
+  tile.make_tables();
+  for (long long at = blockIdx.x; at < p.clips * p.tiles; at += gridDim.x) {
+    const long long clip = unsigned(at) / unsigned(p.tiles), first = (at - clip * p.tiles) << p.frames_log2;
+    const Clip<T> own(p, clip);
+    const T* magnitudes = nullptr;
+    __syncthreads();
+    if (first < own.frames && !own.is_bad) {
+      tile.load(own, first);
+      magnitudes = tile.magnitudes(tile.spectra());
+    }
+    store_bands(tile, magnitudes, clip, first, own);
+  }
+}
+
+// The largest of each clip, or up to each frame; not a number where a frame is not, except so far. A block for a clip.
+template <class T>
+__global__ void __launch_bounds__(kThreads) loudest(const MelParams p) {
+  __shared__ T partial[kThreads];
+  const long long clip = blockIdx.x, frames = Clip<T>(p, clip).frames;
+  const T* peaks = static_cast<const T*>(p.peaks) + clip * p.n_frames;
+  T largest = lowest<T>();
+  if (p.loudest_of != 3) {
+    for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
+      if (!(peaks[frame] <= largest) && largest == largest) largest = peaks[frame];
+    }
+    partial[threadIdx.x] = largest;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    for (int other = 1; other < kThreads; ++other) {
+      if (!(partial[other] <= largest) && largest == largest) largest = partial[other];
+    }
+    static_cast<T*>(p.loudest)[clip] = largest;
+    return;
+  }
+  // A stretch of frames for each thread: its own largest, then those of the stretches before it.
+  const long long stretch = unsigned(frames + kThreads - 1) / kThreads;
+  const long long begin = threadIdx.x * stretch, end = begin + stretch < frames ? begin + stretch : frames;
+  for (long long frame = begin; frame < end; ++frame) {
+    if (peaks[frame] > largest) largest = peaks[frame];
+  }
+  partial[threadIdx.x] = largest;
+  __syncthreads();
+  largest = lowest<T>();
+  for (int other = 0; other < threadIdx.x; ++other) {
+    if (partial[other] > largest) largest = partial[other];
+  }
+  T* so_far = static_cast<T*>(p.loudest) + clip * p.n_frames;
+  for (long long frame = begin; frame < end; ++frame) {
+    if (peaks[frame] > largest) largest = peaks[frame];
+    so_far[frame] = largest;
+  }
+}
+
+// The largest of all clips that are numbers, behind those of the clips. One block.
+template <class T>
+__global__ void __launch_bounds__(kThreads) loudest_of_batch(const MelParams p) {
+  __shared__ T partial[kThreads];
+  T* of_clips = static_cast<T*>(p.loudest);
+  T largest = lowest<T>();
+  for (long long clip = threadIdx.x; clip < p.clips; clip += blockDim.x) {
+    if (of_clips[clip] > largest) largest = of_clips[clip];
+  }
+  partial[threadIdx.x] = largest;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int other = 1; other < kThreads; ++other) largest = raised(largest, partial[other]);
+  of_clips[p.clips] = largest;
+}
+
+constexpr int kValuesAThread = 8;
+
+// Range, scale and offset.
+template <class T>
+__global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
+  // A clip has less than 2^31 values.
+  const unsigned row = p.n_mels * p.n_frames, part = kValuesAThread * kThreads, parts = (row + part - 1) / part;
+  const long long clip = blockIdx.x / parts;
+  const unsigned begin = blockIdx.x % parts * part;
+  const long long own = Clip<T>(p, clip).frames;
+  const T* loudest = static_cast<const T*>(p.loudest);
+  T* values = static_cast<T*>(p.values) + clip * row;
+  T floor = p.loudest_of == 4 ? T(p.range_constant - p.range_below) : lowest<T>();
+  if (p.loudest_of == 1 || p.loudest_of == 2) {
+    const T of_clip = loudest[clip];
+    floor = (p.loudest_of == 1 || of_clip != of_clip ? of_clip : loudest[p.clips]) - T(p.range_below);
+  }
+  for (unsigned i = begin + threadIdx.x; i < begin + part && i < row; i += blockDim.x) {
+    if (p.lengths || p.loudest_of == 3) {
+      const unsigned frame = p.frame_major ? i / unsigned(p.n_mels) : i % unsigned(p.n_frames);
+      if (frame >= own) continue;
+      if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
+    }
+    values[i] = (floor != floor ? floor : raised(values[i], floor)) * T(p.scale) + T(p.offset);
+  }
+}
+
+// Zero mean and unit deviation for a band of a clip. A block for each.
+template <class T>
+__global__ void __launch_bounds__(kThreads) normalize(const MelParams p) {
+  __shared__ double partial[kThreads];
+  const long long clip = blockIdx.x / unsigned(p.n_mels), frames = Clip<T>(p, clip).frames;
+  const int mel = blockIdx.x % unsigned(p.n_mels);
+  T* values = static_cast<T*>(p.values) + clip * p.n_mels * p.n_frames;
+  const double a_frame = 1.0 / int(frames);
+  double mean = 0, squares = 0;
+#pragma unroll 1
+  for (int moment = 1; moment <= 2; ++moment) {
+    double sum = 0;
+    for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
+      const double value = values[value_place(p, mel, frame)] - mean;
+      sum += moment == 1 ? value : value * value;
+    }
+    partial[threadIdx.x] = sum;
+    __syncthreads();
+    sum = 0;
+    for (int other = 0; other < kThreads; ++other) sum += partial[other];
+    __syncthreads();
+    if (moment == 1) mean = sum * a_frame;
+    if (moment == 2) squares = sum;
+  }
+  const double deviation = frames > 1 ? sqrt(squares / int(frames - 1)) : 0.0, scale = 1 / (deviation + 1e-5);
+  for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
+    T& value = values[value_place(p, mel, frame)];
+    value = T((value - mean) * scale);
+  }
+}

@@ -1,0 +1,279 @@
+"""mel::log_mel and its backward: the contract of every operator, and every option against the reference."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import avatorch  # noqa: F401
+from avatorch.reference import mel as reference
+from contract import NodeTests
+from transforms import assert_equal
+
+mel = torch.ops.mel
+double = torch.double
+
+# Small enough for Jacobians; a range of 0.6 cuts a good part of noise.
+SIZES = {"sample_rate": 800, "n_fft": 20, "win_length": 16, "hop_length": 8, "n_mels": 4}
+SMALL = " ".join(f"{name}={value}" for name, value in SIZES.items())
+# Each convention as the operator takes it, and as the reference does.
+WHISPER = (f"whisper {SMALL} dynamic_range=0.6", reference.WHISPER | SIZES | {"range_below": 0.6})
+NEMO = (f"nemo {SMALL}", reference.NEMO | SIZES)
+CONVENTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "whisper": WHISPER,
+    "nemo": NEMO,
+    "kaldi": (f"kaldi {SMALL} f_min=10", reference.KALDI | SIZES | {"f_min": 10.0}),
+    "kaldi, mirrored": (
+        f"kaldi {SMALL} f_min=10 framing=mirrored input_scale=3",
+        reference.KALDI | SIZES | {"f_min": 10.0, "framing": "mirrored", "input_scale": 3.0},
+    ),
+    "torchaudio": (f"torchaudio {SMALL}", SIZES),
+    "bigvgan": (f"bigvgan {SMALL} win_length=20", reference.BIGVGAN | SIZES | {"win_length": 20}),
+    "vocos": (f"vocos {SMALL}", reference.VOCOS | SIZES),
+    "the batch's loudest": (f"{WHISPER[0]} loudest=batch", WHISPER[1] | {"loudest": "batch"}),
+    "the loudest so far": (f"{WHISPER[0]} loudest=so_far", WHISPER[1] | {"loudest": "so_far"}),
+    "a constant": (f"{WHISPER[0]} loudest=-1", WHISPER[1] | {"loudest": -1.0}),
+    "normalised and cut": (
+        f"{NEMO[0]} dynamic_range=2.5 layout=frame_major scale=0.5",
+        NEMO[1] | {"range_below": 2.5, "frame_major": True, "scale": 0.5},
+    ),
+    "appended zeros": (f"{NEMO[0]} padding=append:30", NEMO[1] | {"padding": ("append", 30)}),
+    "longer": (f"{WHISPER[0]} padding=to:70", WHISPER[1] | {"padding": ("to", 70)}),
+    "shorter": (f"{NEMO[0]} padding=to:30", NEMO[1] | {"padding": ("to", 30)}),
+    "an odd transform": (f"{WHISPER[0]} n_fft=21", WHISPER[1] | {"n_fft": 21}),
+}
+
+
+def tables(convention: str, device: str = "cpu") -> list[Tensor]:
+    return [table.to(device) for table in mel.tables(convention)]
+
+
+def of_reference(waveform: Tensor, window: Tensor, filters: Tensor, bands: Tensor, options: dict[str, Any]) -> Tensor:
+    """The reference in the waveform's own precision, with these tables."""
+    bins = torch.arange(filters.shape[1], device=bands.device)
+    bank = torch.where((bands[:, :1] <= bins) & (bins < bands[:, 1:]), filters, 0.0)
+    return reference.log_mel(waveform, dtype=waveform.dtype, **(options | {"window": window, "bank": bank}))
+
+
+class Contract(NodeTests):
+    namespace = "mel"
+    name = "log_mel"
+    differentiable = (0, 1, 2)
+    convention: ClassVar[tuple[str, dict[str, Any]]]
+
+    def inputs(self, batch: int) -> list[Any]:
+        return [torch.randn(batch, 43, dtype=double), *tables(self.convention[0]), None, self.convention[0]]
+
+    def reference(self, waveform: Any, window: Any, filters: Any, bands: Any, lengths: Any, convention: Any) -> Tensor:
+        if len(waveform) == 0:  # which torch's transform refuses
+            return waveform.new_zeros(0, 4, 5) + 0 * (waveform.sum() + window.sum() + filters.sum())
+        return of_reference(waveform, window, filters, bands, self.convention[1])
+
+    def test_wrong_dtypes_and_devices_are_sentences(self, device: str) -> None:
+        waveform, window, filters, bands, _, convention = self.on(device, 2)
+        for position, name in enumerate(["waveform", "window", "filters"]):
+            wrong = [waveform, window, filters, bands]
+            wrong[position] = wrong[position].half()
+            with pytest.raises(TypeError, match=f"mel::log_mel: {name} is float16, expected float32 or float64"):
+                mel.log_mel(*wrong, None, convention)
+        if device == "cuda":
+            with pytest.raises(ValueError, match="mel::log_mel: window is on cpu, expected cuda:0 as waveform"):
+                mel.log_mel(waveform, window.cpu(), filters, bands, None, convention)
+
+
+class TestWhisper(Contract):
+    convention = WHISPER
+
+
+class TestNemo(Contract):
+    # The contract makes filters negative: the logarithm must bear it.
+    convention = (
+        f"{NEMO[0]} guard=plus:100 mel_norm=none",
+        NEMO[1] | {"guard": ("plus", 100.0), "mel_norm": None},
+    )
+
+
+class TestBackward(NodeTests):
+    """The backward operator, differentiated itself."""
+
+    namespace = "mel"
+    name = "log_mel_backward"
+    batched = (0, 1)
+    differentiable = (0, 1)
+
+    def inputs(self, batch: int) -> list[Any]:
+        waveform = torch.randn(batch, 43, dtype=double)
+        return [torch.randn(batch, 4, 5, dtype=double), waveform, *tables(WHISPER[0]), None, WHISPER[0]]
+
+    def reference(self, grad: Any, waveform: Any, window: Any, filters: Any, bands: Any, *_: Any) -> Tensor:
+        if len(waveform) == 0:
+            return 0 * waveform + 0 * grad.sum()
+        with torch.enable_grad():
+            x = waveform if waveform.requires_grad else waveform.clone().requires_grad_()
+            values = of_reference(x, window, filters, bands, WHISPER[1])
+            return torch.autograd.grad(values, x, grad, create_graph=True)[0]
+
+    # The reference above calls autograd itself; dtypes are those of the forward operator.
+    test_torch_func = None  # type: ignore[assignment]
+    test_wrong_dtypes_and_devices_are_sentences = None  # type: ignore[assignment]
+    test_vmap_of_everything = None  # type: ignore[assignment]
+    test_compiled_autograd_of_two_calls = None  # type: ignore[assignment]
+    test_autocast_computes_in_float32 = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_option(name: str, device: str) -> None:
+    convention, options = CONVENTIONS[name]
+    given = tables(convention, device)
+    waveform = torch.randn(3, 2, 43, dtype=double, device=device)
+    inputs = [x.clone().requires_grad_() for x in (waveform, *given[:2])]
+    found = mel.log_mel(*inputs, given[2], None, convention)
+    expected = of_reference(*inputs, given[2], options)
+    assert_equal(found, expected, 1e-11)
+    weights = torch.randn_like(found)
+    gradients = [torch.autograd.grad((values * weights).sum(), inputs) for values in (found, expected)]
+    assert_equal(*gradients, 1e-9)
+    alone = torch.autograd.grad((mel.log_mel(inputs[0], *given, None, convention) * weights).sum(), inputs[0])
+    assert_equal(alone, gradients[1][:1], 1e-9)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_second_derivatives_of_every_option(name: str, device: str) -> None:
+    convention, _ = CONVENTIONS[name]
+    given = tables(convention, device)
+    waveform = torch.randn(2, 43, dtype=double, device=device, requires_grad=True)
+
+    def function(x: Tensor) -> Tensor:
+        return mel.log_mel(x, *given, None, convention)
+
+    nondeterministic = 1e-10 if device == "cuda" else 0.0  # torch's own scatter_add
+    assert gradcheck(function, waveform, check_forward_ad=True, fast_mode=True)
+    assert gradgradcheck(
+        function, waveform, check_fwd_over_rev=True, fast_mode=True, nondet_tol=nondeterministic, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_ragged_clips_are_the_clips_alone(name: str, device: str) -> None:
+    """Values beyond a clip's frames are zero, its other samples are not read, and no gradient reaches them."""
+    convention, _ = CONVENTIONS[name]
+    given = tables(convention, device)
+    lengths = torch.tensor([43, 30, 17, 0, 26], device=device)
+    waveform = torch.randn(5, 43, dtype=double, device=device)
+    for clip, length in enumerate(lengths.tolist()):
+        waveform[clip, length:] = torch.nan
+    waveform.requires_grad_()
+    found = mel.log_mel(waveform, *given, lengths, convention)
+    weights = torch.randn_like(found)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), waveform)
+    if "batch" in convention:
+        assert found.isfinite().all() and gradient.isfinite().all()
+        return
+    axis = 1 if "frame_major" in convention or convention.startswith("kaldi") else 2
+    for clip, length in enumerate(lengths.tolist()):
+        n_frames = 0
+        if length:
+            own = waveform.detach()[clip, :length].clone().requires_grad_()
+            alone = mel.log_mel(own, *given, None, convention)
+            n_frames = min(alone.shape[axis - 1], found.shape[axis])
+            assert_equal(found[clip].narrow(axis - 1, 0, n_frames), alone, 1e-12)
+            (of_own,) = torch.autograd.grad((alone * weights[clip].narrow(axis - 1, 0, n_frames)).sum(), own)
+            assert_equal(gradient[clip, :length], of_own, 1e-10)
+        assert not found[clip].narrow(axis - 1, n_frames, found.shape[axis] - n_frames).any()
+        assert not gradient[clip, length:].any()
+    # The formula, through which second derivatives go, agrees.
+    tangent = torch.where(waveform.isnan(), 0.0, torch.randn_like(waveform))
+    (_, pushed) = torch.func.jvp(
+        lambda x: mel.log_mel(x, *given, lengths, convention), (waveform.detach(),), (tangent,)
+    )
+    assert_equal((pushed * weights).sum(), (gradient * tangent).sum(), 1e-8)
+
+
+def test_ties_share_as_in_torch(device: str) -> None:
+    """Values at the floor halve their gradient; equal loudest values share theirs; silence has none."""
+    options = {"sample_rate": 800, "n_fft": 20, "win_length": 20, "hop_length": 20, "n_mels": 4, "framing": "inside"}
+    words = [f"{name}={value}" for name, value in options.items()]
+    convention = " ".join(["torchaudio", *words, "dynamic_range=0"])
+    given = tables(convention, device)
+    clip = torch.randn(20, dtype=double, device=device).repeat(3).requires_grad_()  # three equal frames
+    expected = of_reference(clip, *given, options | {"range_below": 0.0})
+    weights = torch.randn_like(expected)
+    found = mel.log_mel(clip, *given, None, convention)
+    gradients = [torch.autograd.grad((values * weights).sum(), clip) for values in (found, expected)]
+    assert_equal(*gradients, 1e-10)
+    silence = torch.zeros(1000, dtype=double, device=device, requires_grad=True)
+    values = mel.log_mel(silence, *tables("whisper", device))
+    assert (values == -1.5).all()
+    assert not torch.autograd.grad(values.sum(), silence)[0].any()
+
+
+def test_as_many_threads_as_torch_has() -> None:
+    clips, given = torch.randn(7, 5000), tables("whisper")
+    clips.requires_grad_()
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            values = mel.log_mel(clips, *given)
+            results.append([values, *torch.autograd.grad(values.sin().sum(), clips)])
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+def test_export_with_any_length(device: str) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, waveform: Tensor, window: Tensor, filters: Tensor, bands: Tensor) -> Tensor:
+            return mel.log_mel(waveform, window, filters, bands)
+
+    given = tables("whisper", device)
+    clips = torch.randn(2, 3000, device=device)
+    dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=400, max=1 << 24)}
+    program = torch.export.export(Module(), (clips, *given), dynamic_shapes=(dims, None, None, None))
+    other = torch.randn(5, 4321, device=device)
+    assert torch.equal(program.module()(other, *given), mel.log_mel(other, *given))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "convention", "sentence"),
+    [
+        (torch.zeros(200), "whisper", "the clip has 200 samples, expected at least 201 to mirror its edges"),
+        (torch.zeros(()), "whisper", r"waveform has shape \[\], expected \[..., samples\]"),
+        (torch.zeros(400), "wisper", 'dialect is "wisper", expected one of whisper'),
+        (torch.zeros(400), "whisper mels=3", 'there is no option "mels"'),
+        (torch.zeros(400), "whisper n_mels=128", r"filters has shape \[80, 201\], expected \[128, 201\]"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence(waveform: Tensor, convention: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"mel::log_mel: {sentence}"):
+        mel.log_mel(waveform, *tables("whisper"), None, convention)
+
+
+def test_what_the_operator_leaves_out_is_a_sentence() -> None:
+    for option in ("dither=0.1", "energy=raw"):
+        with pytest.raises(NotImplementedError, match=f"mel::log_mel: {option.split('=')[0]} is not part"):
+            mel.log_mel(torch.zeros(400), *tables("kaldi"), None, f"kaldi {option}")
+
+
+def test_wrong_lengths_and_bands_are_sentences() -> None:
+    window, filters, bands = tables("whisper")
+    waveform = torch.zeros(2, 1000)
+    for lengths, sentence in [
+        (torch.tensor([1000, 1001]), r"lengths\[1\] is 1001, expected 0 to 1000"),
+        (torch.tensor([-1, 5]), r"lengths\[0\] is -1, expected 0 to 1000"),
+        (torch.tensor([1000, 7]), "clip 1: the clip has 7 samples, expected at least 201"),
+        (torch.tensor([1000]), r"lengths has shape \[1\], expected \[2\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"mel::log_mel: {sentence}"):
+            mel.log_mel(waveform, window, filters, bands, lengths)
+    with pytest.raises(TypeError, match="lengths is int32, expected int64"):
+        mel.log_mel(waveform, window, filters, bands, torch.tensor([5, 5], dtype=torch.int32))
+    bands[3] = torch.tensor([5, 202])
+    with pytest.raises(ValueError, match=r"bands\[3\] is \[5, 202\], expected 0 <= first <= end <= 201"):
+        mel.log_mel(waveform, window, filters, bands)

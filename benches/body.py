@@ -32,6 +32,7 @@ def ours(model: Rig) -> Vertices:
         return torch.ops.smplx.forward(
             *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.parents,
             model.lbs_weights, prepared=prepared,
+            intermediates=torch.is_grad_enabled(),  # kept where a backward pass follows
         )[0]  # fmt: skip
 
     return run

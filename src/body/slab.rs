@@ -8,7 +8,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::skinning::{Skin, step};
-use crate::cuda::{Program, launch_1d, multiprocessors};
+use crate::cuda::{Program, launch_1d, multiprocessors, shared_memory};
 use crate::torch::{Argument, Arguments};
 use crate::{Error, Result};
 
@@ -96,7 +96,7 @@ pub(super) fn serves(bodies: i64, shapes: i64, skin: &Skin) -> Result<bool> {
     if !sizes || skin.joints.is_none() || skin.weights.kind() != Kind::Float {
         return Ok(false);
     }
-    let memory = multiprocessors(device)?.1;
+    let memory = shared_memory(device)?;
     let few = [Block::skinning(memory, shapes, skin), Block::posed_gradient(memory, shapes, skin)];
     Ok(TRANSFORMS_STAGED <= memory && few.iter().all(|block| block.warps >= FEWEST_WARPS))
 }
@@ -155,7 +155,7 @@ fn launches(bodies: i64) -> impl Iterator<Item = (i64, i64)> {
 /// Blocks that share the vertices of a slab, so that a small batch fills the GPU too.
 fn splits(device: usize, bodies: i64, vertices: i64, of_block: i64) -> Result<i64> {
     let slabs = padded(bodies) / LANES;
-    Ok((multiprocessors(device)?.0 / slabs).clamp(1, ((vertices + of_block - 1) / of_block).max(1)))
+    Ok((i64::from(multiprocessors(device)?) / slabs).clamp(1, ((vertices + of_block - 1) / of_block).max(1)))
 }
 
 /// The twin of `SlabSkinningParams` in `kernels/body/slab.cu`.
@@ -229,7 +229,7 @@ pub(super) fn skinning(
     let empty = || Tensor::f_empty(size, (Kind::Float, transforms.device()));
     let vertices = empty()?;
     let kept = if keep { Some((empty()?, empty()?)) } else { None };
-    let block = Block::skinning(multiprocessors(device)?.1, rest.shape.size()[1], skin);
+    let block = Block::skinning(shared_memory(device)?, rest.shape.size()[1], skin);
     for (first, bodies) in launches(rest.bodies) {
         let width = padded(bodies);
         let blend = match correctives {
@@ -383,7 +383,7 @@ pub(super) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Resu
     let features = 9 * (joints - 1);
     let empty = |size: &[i64]| Tensor::f_empty(size, options);
     let parts = splits(device, bodies.min(LAUNCH), vertices, TRANSFORMS_TILE)?;
-    let block = Block::posed_gradient(multiprocessors(device)?.1, shapes, skin);
+    let block = Block::posed_gradient(shared_memory(device)?, shapes, skin);
     let shares = splits(device, bodies.min(LAUNCH), vertices, block.vertices())?;
     let (transforms, sums, largest) =
         (empty(&[parts, bodies, joints, 4, 4])?, empty(&[parts, bodies, 3])?, empty(&[parts, bodies])?);

@@ -91,8 +91,15 @@ fn allow_shared_memory(function: sys::CUfunction, device: usize) -> Result<u32> 
 /// How many multiprocessors a device has.
 pub(crate) fn multiprocessors(device: usize) -> Result<u32> {
     use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as COUNT;
-    // SAFETY: the device exists, since a kernel was loaded on it.
+    // SAFETY: the device exists, since a tensor lies on it.
     Ok(unsafe { result::device::get_attribute(result::device::get(device as i32)?, COUNT)? } as u32)
+}
+
+/// The bytes of shared memory that one block of a device can have.
+pub(crate) fn shared_memory(device: usize) -> Result<u32> {
+    use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED;
+    // SAFETY: the device exists, since a tensor lies on it.
+    Ok(unsafe { result::device::get_attribute(result::device::get(device as i32)?, SHARED)? } as u32)
 }
 
 /// Torch's own (primary) context of the device becomes current on this thread, if none is.

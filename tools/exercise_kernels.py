@@ -1,4 +1,8 @@
-"""Runs every kernel on small odd sizes, forward and backward: what the sanitizers watch."""
+"""Runs every kernel on small odd sizes, forward and backward: what the sanitizers watch.
+
+`--no-tensor-cores` leaves out the products of cuBLAS that write through the bulk copy engine: initcheck does not see
+what that writes, and takes it for uninitialised.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from rigs import rig
 smplx = torch.ops.smplx
 
 
-def main() -> None:
+def main(tensor_cores: bool) -> None:
     """Calls each operator; the sanitizer judges."""
     avatorch.warm_up("cuda")
     for dtype in (torch.float32, torch.float64):
@@ -30,7 +34,7 @@ def main() -> None:
             for prepared in (None, model.prepared()):
                 for matrices in (False, True):
                     run(model, prepared, matrices)
-            if dtype == torch.float32:
+            if dtype == torch.float32 and (tensor_cores or model.posedirs is None):
                 in_slabs(model)
         rotvec = torch.randn(777, 3, device="cuda", dtype=dtype, requires_grad=True)
         (gradient,) = torch.autograd.grad(smplx.rodrigues(rotvec).sin().sum(), rotvec, create_graph=True)
@@ -81,4 +85,4 @@ def in_slabs(model) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    main()
+    main("--no-tensor-cores" not in sys.argv)

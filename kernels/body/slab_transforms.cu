@@ -16,7 +16,7 @@ struct SlabTransformsParams {
   const int* moved;        // [V K], the vertices that each joint moves, joint after joint, ascending
   const float* weights;    // [V K], and how much
   const long long* start;  // [J + 1], where each joint's begin
-  float* out;              // [splits, B, J, 4, 4], the last row of each is left out
+  float* out;              // [splits, B, J, 4, 4], the last row of each is zero
   float* sums;             // [splits, B, 3], of the gradient
   float* largest;          // [splits, B], of its absolute values
   long long batch;         // B
@@ -151,6 +151,7 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
       for (int r = 0; r < 3; ++r)
         reinterpret_cast<float4*>(out)[r] =
             make_float4(sum[s][4 * r], sum[s][4 * r + 1], sum[s][4 * r + 2], sum[s][4 * r + 3]);
+      reinterpret_cast<float4*>(out)[3] = make_float4(0.f, 0.f, 0.f, 0.f);
     }
   }
   __syncthreads();

@@ -98,7 +98,7 @@ _TEMPLATE, _INTERMEDIATES = 3, 14
 def _forward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
     template, template_dim = arguments[_TEMPLATE], in_dims[_TEMPLATE]
     batched: tuple[int, ...] = _FORWARD_BATCHED
-    folded = list(arguments)
+    folded, as_mapped = list(arguments), in_dims
     if template_dim is not None and template.ndim == 3:
         # A template for each slice is a template for each body of it.
         folded[_TEMPLATE] = template.movedim(template_dim, 0).unsqueeze(1)
@@ -107,7 +107,7 @@ def _forward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any,
     if template.ndim == (3 if template_dim is None else 4):
         batched = (*batched, _TEMPLATE)
     if _maps_others(in_dims, batched):
-        return _one_by_one(torch.ops.smplx.forward, info.batch_size, in_dims, arguments)
+        return _one_by_one(torch.ops.smplx.forward, info.batch_size, as_mapped, arguments)
     bodies = _fold(folded, in_dims, batched, info.batch_size)
     results = torch.ops.smplx.forward(*folded)
     whole = 7 if len(arguments) <= _INTERMEDIATES or arguments[_INTERMEDIATES] else 2

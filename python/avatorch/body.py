@@ -16,6 +16,7 @@ from avatorch import _native, joint_names
 from avatorch.pose import Rotations, joined_pose
 from avatorch.rig import Posed, Rig, RiggedModule
 
+_INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _RIG = ("v_template", "shapedirs", "posedirs", "J_regressor", "parents", "lbs_weights", "J_template", "J_shapedirs")
 
 
@@ -151,7 +152,15 @@ class Body(RiggedModule):
 
         Its mesh costs only what these vertices cost. Triangles that lose a corner are left out. Its tensors are copies.
         """
-        chosen = torch.as_tensor(vertices, dtype=torch.int64, device=self.v_template.device)
+        chosen = torch.as_tensor(vertices, device=self.v_template.device)
+        if chosen.dtype == torch.bool and chosen.shape == self.v_template.shape[:1]:
+            chosen = chosen.nonzero().flatten()
+        if chosen.ndim != 1 or (chosen.numel() > 0 and chosen.dtype not in _INDICES):
+            raise ValueError(
+                f"Body.subset: vertices has shape {list(chosen.shape)} and dtype {chosen.dtype}, "
+                f"expected indices [N], or a mask [{len(self.v_template)}]"
+            )
+        chosen = chosen.long()
         rig = self.rig().subset(chosen)
         place = torch.full(self.v_template.shape[:1], -1, device=chosen.device)  # of each vertex in the subset
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
@@ -216,7 +225,10 @@ def _flat(tensor: Tensor, own: int, batch: torch.Size) -> Tensor:
 def _side_by_side(betas: Tensor, expression: Tensor) -> Tensor:
     """[B|1, N], [B|1, M] -> [B|1, N + M]"""
     batch = betas.shape[0] if betas.shape[0] != 1 else expression.shape[0]
-    return torch.cat([part.expand(batch, -1) if part.shape[0] == 1 else part for part in (betas, expression)], 1)
+    dtype = torch.promote_types(betas.dtype, expression.dtype)  # autocast refuses to join unequal ones
+    return torch.cat(
+        [part.to(dtype).expand(batch if part.shape[0] == 1 else -1, -1) for part in (betas, expression)], 1
+    )
 
 
 def open_body(dtype: torch.dtype = torch.float32) -> Body:

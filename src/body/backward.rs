@@ -156,7 +156,8 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             None => back,
         });
     }
-    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, -1]);
+    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.size()[1..].iter().product()]);
+    let shapes = shape.size()[1];
     let coefficients = shape.f_expand([bodies, shape.size()[1]], false)?;
     let mut grads: Outputs = smallvec![];
     grads.resize_with(INPUTS, || None);
@@ -169,12 +170,12 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     give(Shape, &|| {
         let mut sum = match (&g_v_shaped, in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref())) {
             (_, Some(sum)) => sum.shallow_clone(),
-            (Some(g), None) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, -1])?)?,
+            (Some(g), None) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, shapes])?)?,
             (None, None) => coefficients.f_zeros_like()?.f_contiguous()?,
         };
         let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
         if let Some(dirs) = dirs {
-            sum = sum.f_add(&flat(&g_joints)?.f_mm(&dirs.f_view([3 * joint_count, -1])?)?)?;
+            sum = sum.f_add(&flat(&g_joints)?.f_mm(&dirs.f_view([3 * joint_count, shapes])?)?)?;
         }
         Ok(sum)
     })?;
@@ -204,23 +205,24 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     };
     give(Template, &|| or_zeros(&g_v_shaped))?;
     give(Shapedirs, &|| match &g_v_shaped {
-        Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients)?.f_view([vertices, 3, -1])?),
+        Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients)?.f_view([vertices, 3, shapes])?),
         None => Ok(shapedirs.f_zeros_like()?),
     })?;
     give(Posedirs, &|| {
         let eye = Tensor::f_eye(3, (rot_mats.kind(), rot_mats.device()))?;
-        let features = rot_mats.f_narrow(1, 1, joint_count - 1)?.f_sub(&eye)?.f_reshape([bodies, -1])?;
+        let features =
+            rot_mats.f_narrow(1, 1, joint_count - 1)?.f_sub(&eye)?.f_reshape([bodies, 9 * (joint_count - 1)])?;
         match &g_v_posed {
             Some(g) => Ok(features.f_tr()?.f_mm(&flat(g)?)?),
             None => Ok(Tensor::f_zeros([9 * (joint_count - 1), 3 * vertices], (joints.kind(), joints.device()))?),
         }
     })?;
     give(Regressor, &|| {
-        let v_shaped = tensor(15, "v_shaped", &of_vertices)?.f_movedim_int(1, 0)?.f_reshape([vertices, -1])?;
-        Ok(g_joints.f_movedim_int(1, 0)?.f_reshape([joint_count, -1])?.f_mm(&v_shaped.f_tr()?)?)
+        let v_shaped = tensor(15, "v_shaped", &of_vertices)?.f_movedim_int(1, 0)?.f_reshape([vertices, 3 * bodies])?;
+        Ok(g_joints.f_movedim_int(1, 0)?.f_reshape([joint_count, 3 * bodies])?.f_mm(&v_shaped.f_tr()?)?)
     })?;
     give(JointTemplate, &|| Ok(g_joints.f_alias_copy()?))?;
-    give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients)?.f_view([joint_count, 3, -1])?))?;
+    give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients)?.f_view([joint_count, 3, shapes])?))?;
     give(VertexOffsets, &|| or_zeros(&g_v_posed))?;
     give(JointOffsets, &|| Ok(g_joints.f_alias_copy()?))?;
     if needs(Weights) {

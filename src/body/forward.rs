@@ -211,11 +211,11 @@ impl<'a> Model<'a> {
         let size = [bodies, self.vertices, 3];
         if self.template.tensor.dim() == 2 {
             let template = self.template.tensor.f_reshape([1, 3 * self.vertices])?;
-            let shaped = template.f_addmm(shape, &dirs)?.f_view([-1, self.vertices, 3])?;
+            let shaped = template.f_addmm(shape, &dirs)?.f_view([shape.size()[0], self.vertices, 3])?;
             return Ok(shaped.f_expand(size, false)?.f_contiguous()?);
         }
         let template = batched(self.template, bodies, &[self.vertices, 3])?.tensor;
-        let blend = shape.f_mm(&dirs)?.f_view([-1, self.vertices, 3])?;
+        let blend = shape.f_mm(&dirs)?.f_view([shape.size()[0], self.vertices, 3])?;
         Ok(blend.f_add(template)?.f_expand(size, false)?.f_contiguous()?)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
@@ -29,10 +30,18 @@ struct Tensor<'a> {
 impl Model {
     /// Writes the model as `.safetensors`, replacing the file only once all is written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        static SAVED: AtomicUsize = AtomicUsize::new(0);
         let path = path.as_ref();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let unfinished = path.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
-        let written = self.write(&unfinished).and_then(|()| fs::rename(&unfinished, path));
+        // Through a symbolic link the file that it leads to is replaced, not the link.
+        let target = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.exists() && !target.is_file() {
+            let kind = io::Error::new(io::ErrorKind::AlreadyExists, "is not a regular file, and is left alone");
+            return Err(Error::File(path.to_owned(), kind));
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let place = (std::process::id(), SAVED.fetch_add(1, Ordering::Relaxed)); // no other thread's, no other process's
+        let unfinished = target.with_file_name(format!(".{name}.{}.{}.unfinished", place.0, place.1));
+        let written = self.write(&unfinished).and_then(|()| fs::rename(&unfinished, target));
         written.map_err(|cause| {
             // The first failure is the one to report.
             let _ = fs::remove_file(&unfinished);

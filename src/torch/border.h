@@ -38,6 +38,18 @@ inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
   return tensor.has_value() && tensor->defined() ? &*tensor : nullptr;
 }
 
+// Shapes alone are computed where every tensor is one of shapes alone: beside another, the result would be memory that
+// nobody wrote.
+template <class... Arguments>
+void check_all_meta(const char* name, const Arguments&... arguments) {
+  const auto check = [&](const std::optional<at::Tensor>& tensor) {
+    if (!tensor.has_value() || !tensor->defined()) return;
+    TORCH_CHECK_VALUE(tensor->device().is_meta(), name, ": a tensor is on ", tensor->device(),
+                      ", expected meta as others are");
+  };
+  (check(arguments), ...);
+}
+
 // Calls Rust on the device of the first tensor present, or the CPU, on torch's current stream, and takes the outputs
 // over.
 template <size_t Outputs>

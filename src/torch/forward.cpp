@@ -189,6 +189,8 @@ static Gradients backward_kernel(BACKWARD_PARAMETERS) {
 // Shapes.
 
 static Results forward_meta(FORWARD_PARAMETERS) {
+  std::apply([](const auto&... tensors) { check_all_meta("smplx::forward", tensors...); }, std::tie(FORWARD_TENSORS));
+  for (const Tensor& tensor : listed(preparation)) check_all_meta("smplx::forward", tensor);
   const auto bodies = Arguments{FORWARD_TENSORS}.bodies(), vertices = weights.sym_size(0), count = weights.sym_size(1);
   const auto make = [&](std::vector<c10::SymInt> sizes, bool wanted) {
     return at::empty_symint(wanted ? sizes : std::vector<c10::SymInt>{0}, v_template.options());
@@ -200,6 +202,16 @@ static Results forward_meta(FORWARD_PARAMETERS) {
 }
 
 static Gradients backward_meta(BACKWARD_PARAMETERS) {
+  const char* name = "smplx::forward_backward";
+  check_all_meta(name, BACKWARD_DIFFERENTIABLE);
+  check_all_meta(name, parents, folded_dirs, packed_weights, packed_joints, order, start, pose_pair, pose_units, moved,
+                 moved_weights);
+  const auto asked = [&](Input input, const OptionalTensor& tensor, const char* argument) {
+    TORCH_CHECK_VALUE((needs >> input & 1) == 0 || given(tensor), name, ": needs asks for the gradient of ", argument,
+                      ", which is absent");
+  };
+  asked(kPosedirs, posedirs, "posedirs"), asked(kRegressor, regressor, "J_regressor"),
+      asked(kJointDirs, joint_dirs, "J_shapedirs");
   const auto bodies = joints.sym_size(0);
   const auto of_all_bodies = [&](const Tensor& tensor) {
     auto sizes = tensor.sym_sizes().vec();
@@ -402,7 +414,19 @@ static Gradients backward_autograd(c10::DispatchKeySet keys, BACKWARD_PARAMETERS
   return backward_operator().redispatch(keys & c10::after_autograd_keyset, BACKWARD_ARGUMENTS);
 }
 
-static Results forward_public(FORWARD_PARAMETERS) { return forward_operator().call(FORWARD_ARGUMENTS); }
+// Autocast does not look into a list of tensors.
+static Preparation widened(const Preparation& narrow) {
+  Preparation wide = narrow;
+  for (size_t i = 0; wide.has_value() && i < wide->size(); ++i) {
+    Tensor& tensor = (*wide)[i];
+    if (i != Prepared::kPosePair && tensor.is_floating_point() && tensor.element_size() < 4)
+      tensor = tensor.to(at::kFloat);
+  }
+  return wide;
+}
+static Results forward_public(FORWARD_PARAMETERS) {
+  return forward_operator().call(FORWARD_TENSORS, widened(preparation), intermediates);
+}
 static Gradients backward_public(BACKWARD_PARAMETERS) { return backward_operator().call(BACKWARD_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {

@@ -42,14 +42,16 @@ static TensorPair backward_kernel(const OptionalTensor& grad_posed, const Option
 
 // Shapes.
 
-static TensorPair forward_meta(const Tensor& rot_mats, const Tensor& joints, const Tensor&) {
+static TensorPair forward_meta(const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
+  check_all_meta("smplx::kinematic_chain", rot_mats, joints, parents);
   const auto bodies = rot_mats.sym_size(0), count = rot_mats.sym_size(1);
   return {at::empty_symint({bodies, count, 3}, joints.options()),
           at::empty_symint({bodies, count, 4, 4}, joints.options())};
 }
 
-static TensorPair backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& rot_mats,
-                                const Tensor& joints, const Tensor&) {
+static TensorPair backward_meta(const OptionalTensor& grad_posed, const OptionalTensor& grad_transforms,
+                                const Tensor& rot_mats, const Tensor& joints, const Tensor& parents) {
+  check_all_meta("smplx::kinematic_chain_backward", grad_posed, grad_transforms, rot_mats, joints, parents);
   return {at::empty_symint(rot_mats.sym_sizes(), rot_mats.options()),
           at::empty_symint(joints.sym_sizes(), joints.options())};
 }

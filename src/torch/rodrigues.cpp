@@ -39,7 +39,8 @@ static Tensor rodrigues_meta(const Tensor& rotvec) {
   return at::empty_symint(sizes, rotvec.options());
 }
 
-static Tensor rodrigues_backward_meta(const Tensor& /*grad*/, const Tensor& rotvec) {
+static Tensor rodrigues_backward_meta(const Tensor& grad, const Tensor& rotvec) {
+  check_all_meta("smplx::rodrigues_backward", grad, rotvec);
   return at::empty_symint(rotvec.sym_sizes(), rotvec.options());
 }
 

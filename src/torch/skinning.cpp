@@ -59,14 +59,17 @@ static Tensor weights_kernel(const Tensor& g, const Tensor& v, const Tensor& a, 
 static c10::SymInt batch_of(const Tensor& a, const Tensor& b) {
   return TORCH_GUARD_OR_FALSE(a.sym_size(0).sym_eq(1)) ? b.sym_size(0) : a.sym_size(0);
 }
-static Tensor skinning_meta(const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor&) {
+static Tensor skinning_meta(const Tensor& v, const Tensor& a, const Tensor& w, const OptionalTensor& joints) {
+  check_all_meta("smplx::skinning", v, a, w, joints);
   return at::empty_symint({batch_of(v, a), w.sym_size(0), 3}, v.options());
 }
-static Tensor transforms_meta(const Tensor& g, const Tensor& v, const Tensor&, const OptionalTensor&,
+static Tensor transforms_meta(const Tensor& g, const Tensor& v, const Tensor& w, const OptionalTensor& joints,
                               c10::SymInt joint_count) {
+  check_all_meta("smplx::skinning_transforms", g, v, w, joints);
   return at::empty_symint({batch_of(g, v), std::move(joint_count), 4, 4}, g.options());
 }
-static Tensor weights_meta(const Tensor& g, const Tensor&, const Tensor& a, const OptionalTensor& joints) {
+static Tensor weights_meta(const Tensor& g, const Tensor& v, const Tensor& a, const OptionalTensor& joints) {
+  check_all_meta("smplx::skinning_weights", g, v, a, joints);
   return at::empty_symint({g.sym_size(1), joints.has_value() ? joints->sym_size(1) : a.sym_size(1)}, g.options());
 }
 

@@ -184,6 +184,24 @@ def test_vmap_over_the_model(argument: str, device: str) -> None:
     assert_equal(found, wanted)
 
 
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("bodies", [0, 1, 2])
+def test_vmap_over_templates_and_weights_at_any_dimension(dim: int, bodies: int, device: str) -> None:
+    model = rig(3, 3, 2, 2).to(device)  # as many slices as vertices and joints: a dimension taken for another shows
+    inputs = model.inputs(bodies or 1)
+    shape = (bodies, 3, 3) if bodies else (3, 3)
+    templates = [model.v_template + 0.1 * torch.randn(shape, dtype=double, device=device) for _ in range(3)]
+    weights = [model.lbs_weights * (1 + i) for i in range(3)]
+
+    def of(run: Callable[..., tuple[Tensor, ...]], template: Tensor, weight: Tensor) -> Tensor:
+        return run(replace(model, v_template=template, lbs_weights=weight), inputs)[0]
+
+    found = torch.func.vmap(lambda t, w: of(forward, t, w), in_dims=(dim, 1))(
+        torch.stack(templates, dim), torch.stack(weights, 1)
+    )
+    assert_equal(found, torch.stack([of(expected, t, w) for t, w in zip(templates, weights, strict=True)]))
+
+
 def test_hessian_vector_product_at_zero_pose_is_exact(device: str) -> None:
     """The textbook `norm(r + 1e-8)` is off by 1.7 % here in float32."""
     model = rig(40, 8, 2, 3).to(device)

@@ -179,3 +179,32 @@ def test_several_streams_at_once() -> None:
     torch.cuda.synchronize()
     for results in found:
         assert all(map(torch.equal, wanted, results))
+
+
+def test_a_meta_tensor_among_others_is_refused() -> None:
+    model = RIGS["five joints"]
+    inputs = model.inputs(2)
+    for name, tensor in inputs.items():
+        with pytest.raises(ValueError, match="smplx::forward: a tensor is on cpu, expected meta as others are"):
+            forward(model, {**inputs, name: tensor.to("meta")})
+    with pytest.raises(ValueError, match="smplx::skinning: a tensor is on cpu"):
+        torch.ops.smplx.skinning(
+            torch.randn(2, 7, 3, dtype=double, device="meta"), torch.randn(2, 5, 4, 4, dtype=double), model.lbs_weights
+        )
+    vertices = forward(model.to("meta"), {name: tensor.to("meta") for name, tensor in inputs.items()})[0]
+    assert vertices.is_meta and vertices.shape == (2, 7, 3)
+
+
+def test_no_body_and_no_vertex_have_gradients_too(device: str) -> None:
+    model = RIGS["five joints"].to(device)
+    rigged, inputs, leaves = with_leaves(model, model.inputs(0))
+    gradients = torch.autograd.grad(sum(result.sum() for result in forward(rigged, inputs)), leaves)
+    assert all(gradient.shape == leaf.shape for gradient, leaf in zip(gradients, leaves, strict=True))
+    empty = replace(
+        model, v_template=model.v_template[:0], shapedirs=model.shapedirs[:0], posedirs=None, J_regressor=None,
+        lbs_weights=model.lbs_weights[:0], J_template=model.v_template[:5], J_shapedirs=model.shapedirs[:5],
+    )  # fmt: skip
+    rigged, inputs, leaves = with_leaves(empty, model.inputs(2))
+    found, wanted = forward(rigged, inputs), expected(rigged, inputs)
+    assert_equal(found, wanted)
+    torch.autograd.grad(found[1].sum(), leaves, allow_unused=True)

@@ -180,3 +180,22 @@ def test_on_a_gpu() -> None:
         found = part(pose=pose, expression=expression, intermediates=False)
         torch.testing.assert_close(found.vertices.cpu(), wanted.vertices[:, list(chosen)], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(found.joints.cpu(), wanted.joints, rtol=1e-5, atol=1e-5)
+
+
+def test_a_subset_by_mask_or_indices_and_nothing_else() -> None:
+    body = avatorch.open_body()
+    mask = torch.zeros(len(body.v_template), dtype=torch.bool)
+    mask[[5, 9]] = True
+    torch.testing.assert_close(body.subset(mask)().vertices, body().vertices[:, [5, 9]])
+    for wrong in ([0.9], mask[:3], [[1, 2]]):
+        with pytest.raises(ValueError, match=r"Body\.subset: vertices has shape"):
+            body.subset(wrong)
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
+def test_autocast_of_every_mixture(narrow: torch.dtype) -> None:
+    for body in (avatorch.open_body(), avatorch.open_body().to(narrow)):
+        for dtype in (narrow, torch.float32):
+            with torch.autocast("cpu", dtype=narrow):
+                posed = body(betas=torch.ones(2, 3, dtype=dtype), pose=torch.zeros(2, 312, dtype=dtype))
+            assert posed.vertices.dtype == torch.float32 and posed.vertices.isfinite().all()

@@ -166,3 +166,21 @@ fn damage_anywhere_is_survived() {
     Model::from_bytes(&npz(&fields(), Packing::Stored)).expect("a good file").save(&path).expect("a writable folder");
     assert_robust(&fs::read(&path).expect("the file just written"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_followed_and_what_is_no_file_is_left_alone() {
+    let (link, file, folder) = (scratch("link.safetensors"), scratch("behind.safetensors"), scratch("folder"));
+    let model = Model::from_bytes(&npz(&fields(), Packing::Stored)).expect("a good file");
+    fs::write(&file, b"old").expect("a writable folder");
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(&file, &link).expect("a writable folder");
+    model.save(&link).expect("a writable folder");
+    assert!(fs::symlink_metadata(&link).expect("the link").file_type().is_symlink());
+    assert_rig(&Model::load(&file).expect("what the link leads to"));
+
+    fs::create_dir_all(&folder).expect("a writable folder");
+    let refused = model.save(&folder).expect_err("a folder is no file").to_string();
+    assert!(refused.contains("is not a regular file"), "{refused}");
+    assert!(folder.is_dir());
+}

@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads) range_backward(const MelParams p) {
   const double whole = p.loudest_of == 1 ? loudest[clip] : p.loudest_of == 2 ? loudest[p.clips] : T(0);
   double of_floors = 0, loudest_ones = 0;
   for (long long frame = threadIdx.x; frame < p.n_frames; frame += blockDim.x) {
-    const double floor = floor_of<T>(p, clip, frame);
+    const double floor = frame < frames ? floor_of<T>(p, clip, frame) : 0.0;
     double of_frame = 0;
     for (int mel = 0; mel < p.n_mels; ++mel) {
       const long long at = value_place(p, mel, frame);

@@ -129,7 +129,7 @@ class TestBackward(NodeTests):
 def test_every_option(name: str, device: str) -> None:
     convention, options = CONVENTIONS[name]
     given = tables(convention, device)
-    waveform = torch.randn(3, 2, 43, dtype=double, device=device)
+    waveform = torch.randn(3, 2, 43, dtype=double).to(device)
     inputs = [x.clone().requires_grad_() for x in (waveform, *given[:2])]
     found = mel.log_mel(*inputs, given[2], None, convention)
     expected = of_reference(*inputs, given[2], options)

@@ -145,6 +145,7 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
   const auto* from = reinterpret_cast<const float4*>(p.transforms) + at.body * joint_count * 4;
   for (int row = at.warp; row < 3 * joint_count; row += at.warps)
     transforms[row * kLanes + at.lane] = __ldg(from + row / 3 * 4 + row % 3);
+  constexpr int kAtOnce = ShapeFours > 5 ? 2 : 4;  // rows, as far as the registers go
   constexpr int kColumns = 4 * ShapeFours;
   float shape[kColumns + 1];
 #pragma unroll
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
     const long long next = min(tile + at.tile_step, at.tiles - 1);
     copied();
     __syncwarp();
-#pragma unroll 4
+#pragma unroll kAtOnce
     for (int i = 0; i < kRows; ++i) {
       float sum = 0.f;
 #pragma unroll

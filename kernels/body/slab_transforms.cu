@@ -9,6 +9,11 @@ constexpr int kTile = 64;   // vertices
 constexpr int kRows = 3 * kTile;
 constexpr int kStaged = kRows * kStride;
 constexpr int kSlots = 4;  // joints of a warp, whose sums it keeps in registers
+#if __CUDA_ARCH__ >= 860
+constexpr int kAtOnce = 2;  // entries of a list
+#else
+constexpr int kAtOnce = 1;  // for whose compiler the registers would not do
+#endif
 
 struct SlabTransformsParams {
   const float* vectors;    // [B, V, 3], the gradient g
@@ -121,7 +126,7 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
         const bool within = vertex[s] < tile_start + kTile;
         const int row = within ? 3 * (vertex[s] - tile_start) * kStride : 0;
         found = __popc(__ballot_sync(0xffffffffu, within));
-#pragma unroll 2
+#pragma unroll kAtOnce
         for (int i = 0; i < found; ++i) {
           const float w = __shfl_sync(0xffffffffu, weight[s], i);
           const int at = __shfl_sync(0xffffffffu, row, i) + lane;

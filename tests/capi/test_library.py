@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import re
 import shutil
 import sys
@@ -116,7 +117,8 @@ def test_structures_have_the_same_layout_in_c(compiled, tmp_path: Path) -> None:
 def language(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """What the example of a language prints, in a folder with a difficult name."""
     out = tmp_path_factory.mktemp("examples") / "it's built here"
-    zig = "zig" if shutil.which("zig") else f"{sys.executable} -m ziglang"
+    packaged = not shutil.which("zig") and importlib.util.find_spec("ziglang")
+    zig = f"{sys.executable} -m ziglang" if packaged else "zig"
     options = (f"PREFIX={prefix}", f"OUT={out}", f"PYTHON={sys.executable}", f"ZIG={zig}")
     return lambda name: run("make", "--no-print-directory", "-C", ROOT / "examples/ffi", name, *options)
 

@@ -3,7 +3,7 @@
 import importlib  # noqa: I001
 from types import ModuleType
 
-from avatorch import _torch_version  # noqa: F401  (checks torch before the compiled module needs it)
+from avatorch import _requirements  # noqa: F401  (before the compiled module)
 from avatorch import _native, audio, batching, joint_names
 from avatorch.body import Body, open_body
 from avatorch.rig import Posed, plain_torch

@@ -170,13 +170,18 @@ def _one_by_one(operator: Operator, size: int, in_dims: Sequence[Any], arguments
     """Every slice by itself."""
     leaves, structure = pytree.tree_flatten(list(arguments))
     dims = _dims_of_leaves(list(in_dims), list(arguments))
+    if size == 0:  # one slice of zeros tells the shapes
+        leaves = [
+            leaf if dim is None else leaf.new_zeros(leaf.movedim(dim, 0).shape[1:]).unsqueeze(dim)
+            for leaf, dim in zip(leaves, dims, strict=True)
+        ]
     results = []
-    for index in range(size):
+    for index in range(max(size, 1)):
         slices = [leaf if dim is None else leaf.select(dim, index) for leaf, dim in zip(leaves, dims, strict=True)]
         results.append(operator(*pytree.tree_unflatten(slices, structure)))
     if isinstance(results[0], Tensor):
-        return torch.stack(results), 0
-    stacked = [torch.stack(same) for same in zip(*results, strict=True)]
+        return torch.stack(results)[:size], 0
+    stacked = [torch.stack(same)[:size] for same in zip(*results, strict=True)]
     return type(results[0])(stacked), type(results[0])([0] * len(stacked))
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from avatorch import _native, joint_names
-from avatorch.pose import Rotations, joined_pose
+from avatorch.pose import Rotations, check_rotations, check_tensor, joined_pose
 from avatorch.rig import Posed, Rig, RiggedModule
 
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _RIG = ("v_template", "shapedirs", "posedirs", "J_regressor", "parents", "lbs_weights", "J_template", "J_shapedirs")
 
@@ -40,6 +41,8 @@ class Body(RiggedModule):
     def __init__(self, content: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
         """`content` is what a model file holds, as `Body.load` reads it."""
         super().__init__()
+        if dtype not in _FLOATS:
+            raise TypeError(f"Body: dtype is {dtype}, expected torch.float32 or another type of real numbers")
         self.family: str = content["family"]
         self.num_betas: int = content["num_betas"]
         self.num_expressions: int = content["num_expressions"]
@@ -51,13 +54,13 @@ class Body(RiggedModule):
         for name, value in content.items():
             if isinstance(value, (_native.Array, Tensor)):
                 tensor = value if isinstance(value, Tensor) else torch.from_dlpack(value)
-                self.register_buffer(name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+                self.register_buffer(name, _narrowed(name, tensor, dtype) if tensor.is_floating_point() else tensor)
         self.prepare()
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | bytes | os.PathLike[str],
         *,
         family: str | None = None,
         gender: str | None = None,
@@ -68,6 +71,7 @@ class Body(RiggedModule):
         `family` ("smplx", ...) and `gender` choose among the files of a folder; neutral is preferred. Nothing in a file
         is executed.
         """
+        path = os.fsdecode(path)
         content = _native.load_model(path, family, gender)
         for sentence in content["warnings"]:
             warnings.warn(f"{path}: {sentence}", stacklevel=2)
@@ -111,6 +115,7 @@ class Body(RiggedModule):
         - `intermediates`: whether the last five results are wanted.
         """
         given: dict[str, tuple[Tensor, int]] = {}  # arguments, and how many dimensions of each are not the batch
+        check_rotations(rotations)
         if pose is not None:
             rotated = joined_pose(pose, rotations, self.num_joints, self.joint, like=self.v_template)
             given["pose"] = rotated, 3 if rotations != "axis_angle" else 2
@@ -127,9 +132,7 @@ class Body(RiggedModule):
         ):
             if tensor is not None:
                 given[name] = _shaped(name, tensor, sizes), len(sizes)
-        batch = torch.broadcast_shapes(*(tensor.shape[: tensor.ndim - own] for tensor, own in given.values()))
-        if not given:
-            batch = torch.Size([1])
+        batch = _common_batch(given)
         flat = {name: _flat(tensor, own, batch) for name, (tensor, own) in given.items()}
         zeros = self.v_template.new_zeros
         posed = self.rig().pose(
@@ -183,6 +186,7 @@ class Body(RiggedModule):
             zero = like.new_zeros(())
             columns = torch.broadcast_tensors(*(values.get(index, zero) for index in range(count)))
             return torch.stack(columns, -1)
+        given = check_tensor(name, given)
         if given.ndim == 0 or given.shape[-1] > count:
             raise ValueError(
                 f"Body: {name} has shape {list(given.shape)}, expected [..., at most {count}]: the model has {count}"
@@ -190,6 +194,8 @@ class Body(RiggedModule):
         return nn.functional.pad(given, (0, count - given.shape[-1]))
 
     def _index(self, kind: str, name: str, names: list[str]) -> int:
+        if not isinstance(name, str):
+            raise TypeError(f"Body: {kind} is {name!r}, expected a name")
         if name in names:
             return names.index(name)
         if not names:
@@ -205,7 +211,27 @@ class Body(RiggedModule):
         return Rig(*(getattr(self, name) for name in _RIG))
 
 
+def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    narrow = tensor.to(dtype)
+    if torch.finfo(dtype).max < torch.finfo(tensor.dtype).max and not tensor.is_meta and not narrow.isfinite().all():
+        raise ValueError(f"Body: {name} holds numbers beyond {dtype}; the largest is {tensor.abs().max():.3g}")
+    return narrow
+
+
+def _common_batch(given: Mapping[str, tuple[Tensor, int]]) -> torch.Size:
+    """The leading dimensions of all arguments together."""
+    leading = {name: tensor.shape[: tensor.ndim - own] for name, (tensor, own) in given.items()}
+    if not leading:
+        return torch.Size([1])
+    try:
+        return torch.broadcast_shapes(*leading.values())
+    except RuntimeError:
+        each = ", ".join(f"{list(sizes)} of {name}" for name, sizes in leading.items())
+        raise ValueError(f"Body: the leading dimensions do not broadcast: {each}") from None
+
+
 def _shaped(name: str, tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    tensor = check_tensor(name, tensor)
     if tensor.shape[-len(sizes) :] != sizes:
         expected = ", ".join(map(str, sizes))
         raise ValueError(f"Body: {name} has shape {list(tensor.shape)}, expected [..., {expected}]")

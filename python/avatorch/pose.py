@@ -28,10 +28,8 @@ def joined_pose(
     like: Tensor,
 ) -> Tensor:
     """Axis-angle [..., J, 3] as it is; every other kind as matrices [..., J, 3, 3]."""
-    if rotations not in SHAPES:
-        raise ValueError(f"Body: rotations is {rotations!r}, expected one of {', '.join(SHAPES)}")
     shape = SHAPES[rotations]
-    every = _by_name(pose, rotations, joints, joint, like) if isinstance(pose, Mapping) else pose
+    every = _by_name(pose, rotations, joints, joint, like) if isinstance(pose, Mapping) else check_tensor("pose", pose)
     if rotations == "axis_angle" and every.shape[-2:] != (joints, 3) and every.shape[-1:] == (3 * joints,):
         every = every.unflatten(-1, (joints, 3))
     if every.shape[-1 - len(shape) :] != (joints, *shape):
@@ -41,6 +39,19 @@ def joined_pose(
     elif rotations == "sixd":
         every = torch.ops.smplx.sixd_to_matrix(every)
     return every
+
+
+def check_rotations(rotations: str) -> None:
+    """A kind of rotation there is."""
+    if rotations not in SHAPES:
+        raise ValueError(f"Body: rotations is {rotations!r}, expected one of {', '.join(SHAPES)}")
+
+
+def check_tensor(name: str, given: object) -> Tensor:
+    """A tensor: numbers and lists say neither their dtype nor their device."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"Body: {name} is of type {type(given).__name__}, expected a tensor")
+    return given
 
 
 def _by_name(

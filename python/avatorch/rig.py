@@ -200,11 +200,11 @@ class RiggedModule(nn.Module):
     def prepare(self) -> None:
         """Derives again what the operator uses of the model's tensors."""
         sources = self._sources()
-        self._kept = None
+        # As they are before they are looked at: a write meanwhile makes the next call prepare again.
+        self._kept, self._kept_for = None, _identities(sources)
         if _plain(sources):
             with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a backward pass later
                 self._kept = self._assemble().prepare()
-        self._kept_for = _identities(sources)
 
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""

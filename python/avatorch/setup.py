@@ -57,8 +57,11 @@ def _cache(folder: str | os.PathLike[str] | None) -> str:
     if folder is None:
         return "none: set AVATORCH_CACHE_DIR, or every process compiles its kernels again"
     path = Path(folder)
-    entries = list(path.glob("*.cubin")) if path.is_dir() else []
-    writable = os.access(next(parent for parent in (path, *path.parents) if parent.exists()), os.W_OK)
+    try:
+        entries = list(path.glob("*.cubin")) if path.is_dir() else []
+        writable = os.access(next(parent for parent in (path, *path.parents) if parent.exists()), os.W_OK)
+    except OSError as error:
+        return f"{path} (not usable: {error.strerror}; kernels are compiled in every process)"
     return (
         f"{path} ({len(entries)} kernels{'' if writable else ', not writable: kernels are compiled in every process'})"
     )

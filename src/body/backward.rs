@@ -85,9 +85,14 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     {
         None // the gradient of v_posed is itself asked for
     } else {
-        let pair = slab::Pair::read(args.optional(25, "prepared posedirs"), args.optional(26, "prepared units"))?;
+        let pair = slab::Pair::read(
+            args.optional(25, "prepared posedirs"),
+            args.optional(26, "prepared units"),
+            (vertices, joint_count),
+        )?;
         let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shape.size()[1], &skin)?;
-        let lists = slab::ByJoint::read([24, 27, 28].map(|position| args.optional(position, "prepared joints")))?;
+        let lists =
+            slab::ByJoint::read([24, 27, 28].map(|position| args.optional(position, "prepared joints")), joint_count)?;
         match (&g_vertices, &lists) {
             (Some(grad_vertices), Some(by_joint)) if serves => Some(slab::backward(
                 &slab::Asked {

@@ -20,7 +20,11 @@ entry!(avatorch_forward, "smplx::forward", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let model = Model::read(args)?;
     let inputs = Inputs::read(args, &model)?;
-    let pair = slab::Pair::read(args.optional(17, "prepared posedirs"), args.optional(18, "prepared units"))?;
+    let pair = slab::Pair::read(
+        args.optional(17, "prepared posedirs"),
+        args.optional(18, "prepared units"),
+        (model.vertices, model.joints),
+    )?;
     let has_pair = pair.is_some() == model.posedirs.is_some();
     let body = match model.folded_joints(args)? {
         Some(joints)

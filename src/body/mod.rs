@@ -5,6 +5,7 @@ mod forward;
 mod kinematic_chain;
 mod pose;
 mod posed_skinning;
+mod prepare;
 mod real;
 mod rodrigues;
 mod rotation;

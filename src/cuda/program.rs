@@ -111,6 +111,17 @@ fn make_current(device: usize) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what must wait for the GPU while a CUDA graph is captured on the stream.
+pub(crate) fn refuse_capture(device: usize, stream: *mut c_void, what: &str) -> Result<()> {
+    make_current(device)?;
+    if is_capturing(stream)? {
+        return Err(Error::Runtime(format!(
+            "{what} is seen for the first time while a CUDA graph is captured; make one call before the capture"
+        )));
+    }
+    Ok(())
+}
+
 fn is_capturing(stream: *mut c_void) -> Result<bool> {
     let mut status = sys::CUstreamCaptureStatus_enum::CU_STREAM_CAPTURE_STATUS_NONE;
     // SAFETY: a live stream of torch's, or the default one.

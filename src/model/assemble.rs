@@ -156,6 +156,9 @@ fn read_parents(source: &dyn Source, entry: &Entry, warnings: &mut Vec<String>) 
     if !ids.iter().copied().eq(0..ids.len() as i64) {
         warnings.push(format!("'{}' numbers its joints in another order than 0, 1, 2, ...; ignored", entry.key));
     }
+    if (1..joints as i64).contains(&values[0]) {
+        warnings.push(format!("'{}' gives joint 0 the parent {}; it is taken as the root", entry.key, values[0]));
+    }
     values[0] = -1;
     validate::parents(entry.key, &values)?;
     Ok(values)

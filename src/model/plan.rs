@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// A compressed or sparse file may grow to this many times its size, or to `SMALL_MODEL` if that is more.
 const MAX_GROWTH: usize = 16;
-const SMALL_MODEL: usize = 512 << 20;
+const SMALL_MODEL: usize = 256 << 20;
 
 /// One array of the file: the name it has there, and its header.
 #[derive(Debug)]

@@ -159,7 +159,8 @@ impl Argument<'_> {
         Error::Index(format!("{}: {}{place:?} is {found}, expected {expected}", self.operator, self.name))
     }
 
-    fn wrong_shape(self, expected: &str) -> Error {
+    /// The error for a shape that the checks above cannot express.
+    pub(crate) fn wrong_shape(self, expected: &str) -> Error {
         let found = shape_text(&self.tensor.size());
         Error::Value(format!("{}: {} has shape {found}, expected {expected}", self.operator, self.name))
     }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/SmallVector.h>
 
 #include <algorithm>
 #include <array>
@@ -55,9 +56,10 @@ void check_all_meta(const char* name, const Arguments&... arguments) {
 template <size_t Outputs>
 std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const at::Tensor*> inputs,
                                       std::initializer_list<int64_t> numbers = {}, std::string_view text = {}) {
-  const auto present =
-      std::find_if(inputs.begin(), inputs.end(), [](const at::Tensor* input) { return input != nullptr; });
-  const c10::Device device = present != inputs.end() ? (*present)->device() : c10::Device(c10::kCPU);
+  c10::SmallVector<const at::Tensor*, 32> lent;
+  for (const at::Tensor* input : inputs) lent.push_back(input != nullptr ? lend(*input) : nullptr);
+  const auto present = std::find_if(lent.begin(), lent.end(), [](const at::Tensor* input) { return input != nullptr; });
+  const c10::Device device = present != lent.end() ? (*present)->device() : c10::Device(c10::kCPU);
   c10::OptionalDeviceGuard guard;
   void* stream = nullptr;
   if (device.is_cuda()) {
@@ -65,8 +67,8 @@ std::array<at::Tensor, Outputs> enter(Entry entry, std::initializer_list<const a
     stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
   }
   std::array<at::Tensor*, Outputs> given{};
-  Call call{inputs.begin(), inputs.size(), numbers.begin(), numbers.size(), text.data(),
-            text.size(),    given.data(),  Outputs,         stream,         nullptr};
+  Call call{lent.data(), lent.size(),  numbers.begin(), numbers.size(), text.data(),
+            text.size(), given.data(), Outputs,         stream,         nullptr};
   const int32_t kind = entry(&call);
   std::array<at::Tensor, Outputs> outputs;
   for (size_t i = 0; i < Outputs; ++i) {

@@ -1,6 +1,7 @@
 // Checks of the arguments of composite operators.
 #include "composite.h"
 
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <c10/core/ScalarType.h>
 
 namespace avatorch {
@@ -31,18 +32,41 @@ static bool are(c10::SymIntArrayRef found, c10::SymIntArrayRef expected) {
   return true;
 }
 
+void Argument::present() const { TORCH_CHECK_TYPE(tensor.defined(), op, ": ", name, " is missing, expected a tensor"); }
+
 void Argument::real() const {
+  present();
   const auto dtype = tensor.scalar_type();
   TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble, op, ": ", name, " is ", name_of(dtype),
                    ", expected float32 or float64 (under autocast, float16 and bfloat16 are computed in float32)");
 }
 
+void Argument::floating() const {
+  present();
+  const auto dtype = tensor.scalar_type();
+  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16, op,
+                   ": ", name, " is ", name_of(dtype), ", expected float32 or float64");
+}
+
 void Argument::int64() const {
+  present();
   TORCH_CHECK_TYPE(tensor.scalar_type() == at::kLong, op, ": ", name, " is ", name_of(tensor.scalar_type()),
                    ", expected int64");
 }
 
+void Argument::below(const c10::SymInt& limit) const {
+  if (!tensor.device().is_cpu() || at::isTensorSubclassLike(tensor) || tensor.numel() == 0) return;
+  const Tensor flat = tensor.detach().contiguous();
+  const auto* values = flat.const_data_ptr<int64_t>();
+  const int64_t end = limit.guard_int(__FILE__, __LINE__);
+  for (int64_t i = 0; i < flat.numel(); ++i) {
+    TORCH_CHECK_INDEX(0 <= values[i] && values[i] < end, op, ": ", name, " holds ", values[i], ", expected 0 to ",
+                      end - 1);
+  }
+}
+
 void Argument::on_device_of(const Argument& other) const {
+  present();
   TORCH_CHECK_VALUE(tensor.device() == other.tensor.device(), op, ": ", name, " is on ", tensor.device(), ", expected ",
                     other.tensor.device(), " as ", other.name);
 }

@@ -15,8 +15,13 @@ struct Argument {
   const char* name;
   const Tensor& tensor;
 
+  void present() const;
   void real() const;
+  // Also float16 and bfloat16.
+  void floating() const;
   void int64() const;
+  // At least 0 and below `limit`; looked at where that costs no wait, on the CPU.
+  void below(const c10::SymInt& limit) const;
   void on_device_of(const Argument& other) const;
   // The same device and dtype.
   void like(const Argument& other) const;

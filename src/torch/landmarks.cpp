@@ -18,7 +18,7 @@ static Tensor own_corners(const Tensor& vertices, const Tensor& corners) {  // c
 }
 
 // vertices [B|1, V, 3], faces [F, 3], face_indices [L] or [B|1, L], barycentric [L, 3] or [B|1, L, 3] -> [B, L, 3].
-// The indices are torch's own: one out of range is an IndexError on the CPU and a failed assertion on a GPU.
+// An index out of range is an IndexError on the CPU and torch's own failed assertion on a GPU.
 static Tensor landmarks(const Tensor& vertices, const Tensor& faces, const Tensor& face_indices,
                         const Tensor& barycentric) {
   const char* op = "smplx::landmarks";
@@ -46,7 +46,9 @@ static Tensor landmarks(const Tensor& vertices, const Tensor& faces, const Tenso
   } else {
     checked_barycentric.shape({count, 3});
   }
+  checked_indices.below(faces.sym_size(0));
   const Tensor corners = faces.index_select(0, face_indices.flatten());
+  Argument{op, "faces", corners}.below(vertices.sym_size(1));
   const Tensor points =
       own_faces
           ? own_corners(vertices,

@@ -1,9 +1,9 @@
 // smplx::prepare: what is derived from a model's tensors once, and how a stale derivation is noticed.
 //
-// A preparation carries a stamp, a fingerprint of the values of each tensor it was made from. The fingerprint of a
-// tensor is computed once for each storage and version of it, and remembered as long as that storage lives: so a tensor
-// changed in place is refused, another tensor too, and a copy (moved to a device, exported, deep-copied) is accepted.
-// So is the stamp itself, which lies on the model's device, read only once.
+// A preparation carries a stamp: a fingerprint of the values of each tensor it was made from, and of each it consists
+// of. The fingerprint of a tensor is computed once for each storage and version of it, and remembered as long as that
+// storage lives: so a tensor changed in place is refused, another tensor too, and a copy (moved to a device, exported,
+// deep-copied) is accepted. So is the stamp itself, which lies on the model's device, read only once.
 #include <torch/library.h>
 
 #include <array>
@@ -11,11 +11,12 @@
 #include <unordered_map>
 
 #include "border.h"
+#include "composite.h"
 #include "model.h"
 
-namespace avatorch {
+extern "C" int32_t avatorch_refuse_capture(avatorch::Call*);
 
-using at::Tensor;
+namespace avatorch {
 
 using Fingerprint = std::array<double, 3>;
 constexpr int64_t kFields = std::tuple_size_v<Fingerprint>;
@@ -24,11 +25,13 @@ struct Source {
   const char* name;
   Tensor tensor;  // undefined where the model has none
 };
+using Sources = std::vector<Source>;
 
-// The model's tensors in the order of the stamp's rows.
-static std::vector<Source> sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
-                                   const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
-                                   const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs) {
+// What a stamp vouches for, in the order of its rows: the model's tensors, then what was made of them.
+static Sources sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
+                       const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
+                       const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs, at::TensorList made) {
+  const bool split = made[Prepared::kPosePair].numel() > 0;  // else the pose directions serve as they are
   return {{"v_template", v_template},
           {"shapedirs", shapedirs},
           {"J_regressor", J_regressor.value_or(Tensor())},
@@ -36,7 +39,17 @@ static std::vector<Source> sources(const Tensor& v_template, const Tensor& shape
           {"lbs_weights", lbs_weights},
           {"J_template", J_template.value_or(Tensor())},
           {"J_shapedirs", J_shapedirs.value_or(Tensor())},
-          {"posedirs", posedirs.value_or(Tensor())}};
+          {"posedirs", split ? posedirs.value_or(Tensor()) : Tensor()},
+          {"prepared[1]", made[Prepared::kJointTemplate]},
+          {"prepared[2]", made[Prepared::kJointDirs]},
+          {"prepared[3]", made[Prepared::kWeights]},
+          {"prepared[4]", made[Prepared::kWeightJoints]},
+          {"prepared[5]", made[Prepared::kOrder]},
+          {"prepared[6]", made[Prepared::kStart]},
+          // The pair itself is three times as large as all the rest.
+          {"prepared[8]", made[Prepared::kPoseUnits]},
+          {"prepared[9]", made[Prepared::kMoved]},
+          {"prepared[10]", made[Prepared::kMovedWeights]}};
 }
 
 static int64_t version_of(const Tensor& tensor) {
@@ -45,6 +58,7 @@ static int64_t version_of(const Tensor& tensor) {
 
 // Sums that change when a value changes or moves; nearly the same on every device.
 static Fingerprint fingerprint(const Tensor& tensor) {
+  enter<0>(avatorch_refuse_capture, {&tensor});
   const Tensor values = tensor.detach().flatten().to(at::kDouble);
   const Tensor places = at::arange(values.numel(), values.options()).mul_(0.6180339887498949).frac_().add_(0.5);
   const Tensor sums = at::stack({values.sum(), values.abs().sum(), (values * places).sum()}).cpu();
@@ -53,46 +67,65 @@ static Fingerprint fingerprint(const Tensor& tensor) {
 }
 
 static bool alike(const Fingerprint& a, const Fingerprint& b) {
+  const double rounding = std::isfinite(a[1]) ? 1e-9 * a[1] : 0;
   for (size_t i = 0; i < a.size(); ++i) {
-    if (!(std::abs(a[i] - b[i]) <= 1e-9 * std::abs(a[1]) || (std::isnan(a[i]) && std::isnan(b[i])))) return false;
+    const bool same = a[i] == b[i] || std::abs(a[i] - b[i]) <= rounding || (std::isnan(a[i]) && std::isnan(b[i]));
+    if (!same) return false;
   }
   return true;
 }
 
-// What is known of tensors, by the address of their first element, for as long as their storage lives.
+// What is known of tensors, each a view of a storage, for as long as their storage lives.
 template <class Fact>
 class Known {
  public:
-  // Calls `found(fact, whether the tensor is unchanged since)` for every fact about this storage.
-  template <class Found>
-  void look(const Tensor& tensor, const Found& found) {
+  struct Found {
+    Fact fact;
+    bool unchanged;  // since it was remembered
+  };
+
+  std::optional<Found> look(const Tensor& tensor) {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (auto [entry, end] = entries_.equal_range(tensor.const_data_ptr()); entry != end; ++entry) {
-      const Entry& known = entry->second;
-      // The weak pointer keeps the storage's identity from being given to another storage.
-      const bool same_storage =
-          !known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl();
-      if (same_storage) found(known.fact, known.version == version_of(tensor));
-    }
+    const auto found = find(tensor);
+    if (found == entries_.end()) return std::nullopt;
+    return Found{found->second.fact, found->second.version == version_of(tensor)};
   }
 
+  // In the place of what was known of an earlier version.
   void remember(const Tensor& tensor, Fact fact) {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (const auto found = find(tensor); found != entries_.end()) entries_.erase(found);
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry = entry->second.storage.expired() ? entries_.erase(entry) : std::next(entry);
     }
     entries_.emplace(tensor.const_data_ptr(),
-                     Entry{tensor.storage().getWeakStorageImpl(), version_of(tensor), std::move(fact)});
+                     Entry{tensor.storage().getWeakStorageImpl(), tensor.sizes().vec(), tensor.strides().vec(),
+                           tensor.scalar_type(), version_of(tensor), std::move(fact)});
   }
 
  private:
   struct Entry {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    std::vector<int64_t> sizes, strides;
+    c10::ScalarType dtype;
     int64_t version;
     Fact fact;
   };
+  using Entries = std::unordered_multimap<const void*, Entry>;
+
+  typename Entries::iterator find(const Tensor& tensor) {
+    for (auto [entry, end] = entries_.equal_range(tensor.const_data_ptr()); entry != end; ++entry) {
+      const Entry& known = entry->second;
+      // The weak pointer keeps the storage's identity from being given to another storage.
+      if (!known.storage.expired() && known.storage._unsafe_get_target() == tensor.storage().unsafeGetStorageImpl() &&
+          known.sizes == tensor.sizes() && known.strides == tensor.strides() && known.dtype == tensor.scalar_type())
+        return entry;
+    }
+    return entries_.end();
+  }
+
   std::mutex mutex_;
-  std::unordered_multimap<const void*, Entry> entries_;
+  Entries entries_;
 };
 
 static Known<Fingerprint>& fingerprints() {
@@ -104,31 +137,44 @@ static Known<std::vector<double>>& stamps() {
   return all;
 }
 
-static Tensor stamp_of(const std::vector<Source>& model, const c10::Device& device) {
+static Tensor stamp_of(const Sources& vouched, const c10::Device& device) {
   std::vector<double> rows;
-  for (const auto& source : model) {
-    const Fingerprint sums = source.tensor.defined() ? fingerprint(source.tensor) : Fingerprint{};
-    if (source.tensor.defined()) fingerprints().remember(source.tensor, sums);
+  for (const auto& [name, tensor] : vouched) {
+    Fingerprint sums{};
+    if (tensor.defined()) {
+      const auto known = fingerprints().look(tensor);
+      sums = known && known->unchanged ? known->fact : fingerprint(tensor);
+      fingerprints().remember(tensor, sums);
+    }
     rows.insert(rows.end(), sums.begin(), sums.end());
   }
   // As the bits of integers, which stay what they are when a module changes its dtype.
   const Tensor stamp =
-      at::tensor(rows, at::kDouble).view({static_cast<int64_t>(model.size()), kFields}).view(at::kLong).to(device);
+      at::tensor(rows, at::kDouble).view({static_cast<int64_t>(vouched.size()), kFields}).view(at::kLong).to(device);
   stamps().remember(stamp, std::move(rows));
   return stamp;
 }
 
 static std::vector<double> rows_of(const Tensor& stamp) {
-  std::vector<double> rows;
-  stamps().look(stamp, [&](const std::vector<double>& known, bool unchanged) {
-    if (unchanged) rows = known;
-  });
-  if (rows.empty()) {
-    const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
-    rows.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
-    stamps().remember(stamp, rows);
-  }
+  if (auto known = stamps().look(stamp); known && known->unchanged) return std::move(known->fact);
+  enter<0>(avatorch_refuse_capture, {&stamp});
+  const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
+  std::vector<double> rows(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  stamps().remember(stamp, rows);
   return rows;
+}
+
+// Throws unless the tensor's fingerprint is this one.
+static void check_unchanged(const char* name, const Source& source, const Fingerprint& expected) {
+  const auto& [argument, tensor] = source;
+  const auto known = fingerprints().look(tensor);
+  const bool was_alike = known && alike(known->fact, expected);
+  if (was_alike && known->unchanged) return;
+  const Fingerprint found = fingerprint(tensor);
+  TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
+                    was_alike ? " was changed in place after smplx::prepare looked at it; prepare again"
+                              : " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
+  fingerprints().remember(tensor, found);
 }
 
 void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
@@ -139,30 +185,24 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
   TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(),
                     " tensors, expected the ", static_cast<int>(Prepared::kCount),
                     " that smplx::prepare returns, or none");
+  for (size_t i = 0; i < prepared.size(); ++i) {
+    TORCH_CHECK_VALUE(prepared[i].defined() && prepared[i].has_storage() && prepared[i].device() == v_template.device(),
+                      name, ": prepared[", i, "] is not on ", v_template.device(), " as v_template");
+  }
   const Tensor& stamp = prepared[Prepared::kStamp];
-  const bool split = prepared[Prepared::kPosePair].numel() > 0;
-  const auto model = sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs,
-                             split ? posedirs : std::nullopt);
-  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(model.size()) * kFields,
+  const auto vouched =
+      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, prepared);
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && !stamp._is_zerotensor() &&
+                        stamp.numel() == static_cast<int64_t>(vouched.size()) * kFields,
                     name, ": prepared[0] is not the stamp that smplx::prepare made");
   const std::vector<double> rows = rows_of(stamp);
-  for (size_t i = 0; i < model.size(); ++i) {
-    const auto& [argument, tensor] = model[i];
+  for (size_t i = 0; i < vouched.size(); ++i) {
+    const Tensor& tensor = vouched[i].tensor;
     // A template for each body of the batch is an input like the pose; nothing of it was prepared.
     if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
     Fingerprint expected;
     std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
-    bool same = false, changed = false;
-    fingerprints().look(tensor, [&](const Fingerprint& known, bool unchanged) {
-      if (alike(known, expected)) (unchanged ? same : changed) = true;
-    });
-    TORCH_CHECK_VALUE(same || !changed, name, ": ", argument,
-                      " was changed in place after smplx::prepare looked at it; prepare again");
-    if (same) continue;
-    const Fingerprint found = fingerprint(tensor);
-    TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
-                      " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
-    fingerprints().remember(tensor, found);
+    check_unchanged(name, vouched[i], expected);
   }
 }
 
@@ -192,21 +232,45 @@ static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const 
   return {pair.view({chunks, rows, 3, features}), at::tensor({unit, weight_sum}, posedirs.options())};
 }
 
+// Throws unless these are the tensors of one model.
+static void check_model(const char* name, const Tensor& v_template, const Tensor& shapedirs,
+                        const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
+                        const OptionalTensor& J_template, const OptionalTensor& J_shapedirs,
+                        const OptionalTensor& posedirs) {
+  const Argument vertices{name, "v_template", v_template}, weights{name, "lbs_weights", lbs_weights},
+      tree{name, "parents", parents};
+  vertices.floating();
+  vertices.shape({-1, 3});
+  weights.like(vertices);
+  weights.shape({v_template.size(0), -1});
+  tree.int64();
+  tree.on_device_of(vertices);
+  const int64_t count = v_template.size(0), joints = lbs_weights.size(1);
+  tree.shape({joints});
+  const auto check = [&](const char* argument, const OptionalTensor& tensor, c10::SymIntArrayRef sizes) {
+    if (!tensor.has_value() || !tensor->defined()) return;
+    const Argument checked{name, argument, *tensor};
+    checked.like(vertices);
+    checked.shape(sizes);
+  };
+  Argument{name, "shapedirs", shapedirs}.present();
+  check("shapedirs", shapedirs, {count, 3, -1});
+  TORCH_CHECK_VALUE(J_regressor.has_value() != (J_template.has_value() && J_shapedirs.has_value()), name,
+                    ": expected either J_regressor or both J_template and J_shapedirs");
+  check("J_regressor", J_regressor, {joints, count});
+  check("J_template", J_template, {joints, 3});
+  check("J_shapedirs", J_shapedirs, {joints, 3, shapedirs.size(2)});
+  check("posedirs", posedirs, {9 * std::max<int64_t>(joints - 1, 0), 3 * count});
+}
+
 static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                                    const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
                                    const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs) {
   at::NoGradGuard no_grad;
   const char* name = "smplx::prepare";
-  TORCH_CHECK_VALUE(v_template.dim() == 2 && v_template.size(1) == 3, name, ": v_template has shape ",
-                    v_template.sizes(), ", expected [V, 3]");
-  TORCH_CHECK_VALUE(lbs_weights.dim() == 2 && lbs_weights.size(0) == v_template.size(0), name,
-                    ": lbs_weights has shape ", lbs_weights.sizes(), ", expected [", v_template.size(0), ", J]");
-  TORCH_CHECK_VALUE(J_regressor.has_value() != (J_template.has_value() && J_shapedirs.has_value()), name,
-                    ": expected either J_regressor or J_template and J_shapedirs");
+  check_model(name, v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs);
   const int64_t joints = lbs_weights.size(1);
-  TORCH_CHECK_VALUE(parents.dim() == 1 && parents.size(0) == joints, name, ": parents has shape ", parents.sizes(),
-                    ", expected [", joints, "]");
-  const Tensor tree = parents.cpu().to(at::kLong);
+  const Tensor tree = parents.cpu().contiguous();
   for (int64_t joint = 0; joint < joints; ++joint) {
     const int64_t parent = tree.const_data_ptr<int64_t>()[joint];
     TORCH_CHECK_INDEX(parent >= -1 && parent < joint, name, ": parents[", joint, "] is ", parent,
@@ -215,14 +279,7 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
   // Tensor cores are for float32 on a GPU; elsewhere the directions serve as they are.
   const bool split = posedirs.has_value() && posedirs->is_cuda() && posedirs->scalar_type() == at::kFloat &&
                      posedirs->numel() > 0 && lbs_weights.numel() > 0;
-  TORCH_CHECK_VALUE(!split || (posedirs->dim() == 2 && posedirs->size(0) == 9 * (joints - 1) &&
-                               posedirs->size(1) == 3 * v_template.size(0)),
-                    name, ": posedirs has shape ", posedirs->sizes(), ", expected [", 9 * (joints - 1), ", ",
-                    3 * v_template.size(0), "]");
   std::vector<Tensor> made(Prepared::kCount);
-  made[Prepared::kStamp] = stamp_of(sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template,
-                                            J_shapedirs, split ? posedirs : std::nullopt),
-                                    v_template.device());
   // In float64, so that folding adds no error of its own.
   const auto folded = [&](const Tensor& tensor) {
     return at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble)).to(tensor.scalar_type());
@@ -249,6 +306,9 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
   made[Prepared::kPosePair] = at::empty({0}, v_template.options().dtype(at::kHalf));
   made[Prepared::kPoseUnits] = at::empty({0}, v_template.options());
   if (split) std::tie(made[Prepared::kPosePair], made[Prepared::kPoseUnits]) = split_directions(*posedirs, lbs_weights);
+  made[Prepared::kStamp] = stamp_of(
+      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, made),
+      v_template.device());
   return made;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,45 @@ def test_every_family_and_format(family: str, suffix: str, tmp_path: Path) -> No
     body = avatorch.Body.load(source, dtype=torch.double)
     assert body.family == family
     equals_the_reference(body)
+
+
+def test_numbers_that_the_dtype_cannot_hold_are_refused(tmp_path: Path) -> None:
+    arrays = synthetic.smpl(vertices=60, faces=40)
+    arrays["v_template"][3, 1] = 1e300
+    path = synthetic.save_npz(tmp_path / "body.npz", arrays)
+    with pytest.raises(ValueError, match=r"v_template holds numbers beyond torch.float32; the largest is 1e\+300"):
+        avatorch.Body.load(path)
+    assert avatorch.Body.load(path, dtype=torch.double).v_template[3, 1] == 1e300
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_a_dtype_that_is_no_real_number_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=f"dtype is {dtype}, expected torch.float32 or another"):
+        avatorch.open_body(dtype)
+
+
+def test_a_path_of_bytes_and_a_root_with_a_parent(tmp_path: Path) -> None:
+    arrays = synthetic.smpl(vertices=60, faces=40)
+    path = synthetic.save_npz(tmp_path / "body.npz", arrays)
+    equals_the_reference(avatorch.Body.load(os.fsencode(path), dtype=torch.double))
+    arrays["kintree_table"][0, 0] = 5
+    with pytest.warns(UserWarning, match="'kintree_table' gives joint 0 the parent 5; it is taken as the root"):
+        avatorch.Body.load(synthetic.save_npz(tmp_path / "other.npz", arrays))
+
+
+def test_another_copy_of_the_library_is_refused(tmp_path: Path) -> None:
+    copied = tmp_path / "copied.so"
+    shutil.copy(avatorch.library_path(), copied)
+    script = "import torch; torch.ops.load_library({!r}); import avatorch"
+    for path, sentence in ((copied, "another copy of avatorch's library"), (avatorch.library_path(), None)):
+        done = subprocess.run([sys.executable, "-c", script.format(str(path))], capture_output=True, text=True)
+        assert done.returncode == (1 if sentence else 0), done.stderr
+        assert (sentence or "") in done.stderr and "Traceback" in (done.stderr or "Traceback")
+
+
+def test_info_survives_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVATORCH_CACHE_DIR", "/tmp/" + "long" * 100)
+    assert "not usable: File name too long" in avatorch.info()["kernel cache"]
 
 
 def test_the_open_body() -> None:

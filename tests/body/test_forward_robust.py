@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,86 @@ def test_a_stale_preparation_is_refused(device: str) -> None:
         forward(other, inputs, prepared)
     with pytest.raises(ValueError, match="prepared holds 2 tensors, expected the 11"):
         forward(model, inputs, prepared[:2])
+
+
+def test_a_preparation_is_refused_with_a_tensor_that_was_not_made_for_it(device: str) -> None:
+    model, inputs = RIGS["five joints"].to(device), RIGS["five joints"].to(device).inputs(2)
+    prepared = model.prepared()
+    assert_equal(forward(model, inputs, [tensor.clone() for tensor in prepared]), forward(model, inputs))
+    others = replace(model, lbs_weights=model.lbs_weights.roll(1, 1)).prepared()
+    for place in (3, 4, 5, 6, 9, 10):
+        mixed = [*prepared[:place], others[place], *prepared[place + 1 :]]
+        if not torch.equal(mixed[place], prepared[place]):
+            with pytest.raises(
+                ValueError, match=rf"prepared\[{place}\] is not the tensor that smplx::prepare looked at"
+            ):
+                forward(model, inputs, mixed)
+    for place in range(1, 7):
+        no_memory = torch._efficientzerotensor(
+            prepared[place].shape, dtype=prepared[place].dtype, device=prepared[place].device
+        )
+        with pytest.raises(ValueError, match=rf"prepared\[{place}\]"):
+            forward(model, inputs, [*prepared[:place], no_memory, *prepared[place + 1 :]])
+    prepared[4].add_(1000)
+    with pytest.raises(ValueError, match=r"prepared\[4\] was changed in place"):
+        forward(model, inputs, prepared)
+
+
+def test_numbers_that_are_none_are_prepared_as_they_are(device: str) -> None:
+    for value in (math.inf, -math.inf, math.nan):
+        model = RIGS["five joints"].to(device)
+        model = replace(model, v_template=model.v_template.clone())
+        model.v_template[2, 1] = value
+        vertices = forward(model, model.inputs(2), model.prepared())[0]
+        assert not vertices[:, 2].isfinite().all()
+
+
+def test_what_is_missing_is_named() -> None:
+    model = RIGS["five joints"]
+    inputs = model.inputs(2)
+    for name in ("v_template", "shapedirs", "parents", "lbs_weights"):
+        without = replace(model, **{name: None})
+        with pytest.raises(TypeError, match=f"smplx::forward: {name} is missing, expected a tensor"):
+            forward(without, inputs)
+        with pytest.raises(TypeError, match=f"smplx::prepare: {name} is missing, expected a tensor"):
+            without.prepared()
+    for preparation in (None, model.prepared()):
+        with pytest.raises(TypeError, match="smplx::forward: pose is missing, expected a tensor"):
+            forward(model, {**inputs, "pose": None}, preparation)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "name", "wrong"),
+    [
+        (TypeError, "v_template is bool, expected float32 or float64", "v_template", Tensor.bool),
+        (TypeError, "shapedirs is complex64, expected float64 as v_template", "shapedirs", Tensor.cfloat),
+        (TypeError, "lbs_weights is float32, expected float64 as v_template", "lbs_weights", Tensor.float),
+        (TypeError, "parents is int32, expected int64", "parents", Tensor.int),
+        (ValueError, r"posedirs has shape \[35, 21\], expected \[36, 21\]", "posedirs", lambda x: x[1:]),
+        (ValueError, r"J_regressor has shape \[5, 6\], expected \[5, 7\]", "J_regressor", lambda x: x[:, 1:]),
+        (ValueError, r"shapedirs has shape \[6, 3, 3\], expected \[7, 3, \*\]", "shapedirs", lambda x: x[1:]),
+        (ValueError, r"parents has shape \[4\], expected \[5\]", "parents", lambda x: x[1:]),
+    ],
+)
+def test_what_cannot_be_prepared_is_named(
+    error: type[Exception], sentence: str, name: str, wrong: Callable[[Tensor], Tensor], device: str
+) -> None:
+    model = RIGS["five joints"].to(device)
+    with pytest.raises(error, match=f"smplx::prepare: {sentence}"):
+        replace(model, **{name: wrong(getattr(model, name))}).prepared()
+
+
+def test_vmap_over_nothing(device: str) -> None:
+    model = RIGS["five joints"].to(device)
+    inputs = model.inputs(2)
+
+    def nothing(name: str) -> Tensor:
+        like = inputs.get(name, getattr(model, name, None))
+        return like.new_zeros(0, *like.shape)
+
+    by_pose = torch.vmap(lambda pose: forward(model, {**inputs, "pose": pose})[0])(nothing("pose"))
+    by_weights = torch.vmap(lambda weights: forward(replace(model, lbs_weights=weights), inputs)[0])
+    assert by_pose.shape == by_weights(nothing("lbs_weights")).shape == (0, 2, 7, 3)
 
 
 def test_wrong_arguments_are_sentences(device: str) -> None:

@@ -92,7 +92,13 @@ def test_wrong_arguments_are_sentences(device: str) -> None:
 
 def test_a_face_that_does_not_exist_is_an_index_error() -> None:
     vertices, shares = torch.zeros(2, 8, 3), torch.zeros(1, 3)
-    for faces, chosen in (([[0, 1, 2]], 1), ([[0, 1, 8]], 0)):
+    for faces, chosen, sentence in (
+        ([[0, 1, 2]], 1, "face_indices holds 1, expected 0 to 0"),
+        ([[0, 1, 2]], -1, "face_indices holds -1, expected 0 to 0"),
+        ([[0, 1, 8]], 0, "faces holds 8, expected 0 to 7"),
+    ):
         for indices in (torch.tensor([chosen]), torch.tensor([[chosen], [chosen]])):
-            with pytest.raises((IndexError, RuntimeError), match="out of"):
+            with pytest.raises(IndexError, match=f"smplx::landmarks: {sentence}"):
                 smplx.landmarks(vertices, torch.tensor(faces), indices, shares)
+    with pytest.raises(TypeError, match="smplx::landmarks: faces is missing, expected a tensor"):
+        smplx.landmarks(vertices, None, indices, shares)

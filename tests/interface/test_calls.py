@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,43 @@ def test_leading_dimensions_broadcast(body: avatorch.Body) -> None:
     one = body(betas=betas[2, 0], pose=pose[3], transl=transl)
     assert one.joints.shape == (J, 3)
     torch.testing.assert_close(found.vertices[2, 3], one.vertices)
-    with pytest.raises(RuntimeError, match="broadcast"):
+    with pytest.raises(ValueError, match=r"do not broadcast: \[4\] of pose, \[3\] of betas"):
         body(betas=random(3, 10), pose=random(4, J, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"transl": [0.0, 0.0, 0.0]}, "transl is of type list, expected a tensor"),
+        ({"betas": 1.0}, "betas is of type float, expected a tensor"),
+        ({"pose": [0.0] * 3 * J}, "pose is of type list, expected a tensor"),
+    ],
+)
+def test_what_is_no_tensor_is_named(body: avatorch.Body, arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        body(**arguments)
+
+
+def test_names_that_are_none(body: avatorch.Body) -> None:
+    with pytest.raises(TypeError, match="joint is 3, expected a name"):
+        body.joint(3)
+    with pytest.raises(ValueError, match="rotations is 'euler', expected one of axis_angle"):
+        body(rotations="euler")
+
+
+def test_a_write_while_a_body_is_prepared_is_noticed(body: avatorch.Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = copy.deepcopy(body)
+    prepare = avatorch.rig.Rig.prepare
+
+    def meanwhile(rig: avatorch.rig.Rig) -> avatorch.rig.Rig:
+        made = prepare(rig)
+        own.lbs_weights.mul_(2)  # another thread's
+        return made
+
+    with monkeypatch.context() as patched:
+        patched.setattr(avatorch.rig.Rig, "prepare", meanwhile)
+        own.prepare()
+    torch.testing.assert_close(own().vertices, 2 * body().vertices)
 
 
 def test_without_intermediates(body: avatorch.Body) -> None:

@@ -1,0 +1,130 @@
+//! Many bodies to vertices.
+
+use tch::{Kind, Tensor};
+
+use super::super::skinning::{Skin, step};
+use super::{Block, LANES, PROGRAM, Pair, address, device_of, for_shapes, launches, padded, splits};
+use crate::Result;
+use crate::cuda::shared_memory;
+use crate::torch::Arguments;
+
+/// The twin of `SlabSkinningParams` in `kernels/body/slab.cu`.
+#[repr(C)]
+struct SkinningParams {
+    correctives: u64,    // [N', W], or null
+    direction_unit: u64, // [1]
+    feature_unit: u64,   // [B]
+    v_template: u64,     // [V, 3]
+    shapedirs: u64,      // [V, 3, C]
+    shape: u64,          // [B | 1, C]
+    vertex_offsets: u64, // [B | 1, V, 3] or null
+    transl: u64,         // [B | 1, 3] or null
+    transforms: u64,     // [B, J, 4, 4]
+    weights: u64,        // [V, K]
+    joints: u64,         // [V, K] int32
+    vertices: u64,       // [B, V, 3]
+    v_posed: u64,        // [B, V, 3] or null
+    v_shaped: u64,       // [B, V, 3] or null
+    shape_step: i64,     // elements from one body to the next; 0 where all bodies share
+    offset_step: i64,
+    transl_step: i64,
+    first_body: i64,
+    bodies: i64,
+    width: i64,
+    vertex_count: i64,
+    joint_count: i64,
+    influences: i64,
+    shape_count: i64,
+    splits: i64,
+}
+
+/// What is skinned, all contiguous.
+pub(in crate::body) struct Rest<'a> {
+    pub(in crate::body) bodies: i64,
+    pub(in crate::body) v_template: &'a Tensor,             // [V, 3]
+    pub(in crate::body) shapedirs: &'a Tensor,              // [V, 3, C]
+    pub(in crate::body) shape: &'a Tensor,                  // [B | 1, C]
+    pub(in crate::body) vertex_offsets: Option<&'a Tensor>, // [B | 1, V, 3]
+    pub(in crate::body) transl: Option<&'a Tensor>,         // [B | 1, 3]
+}
+
+/// Pose features split into halves by `pose`, and their units.
+pub(in crate::body) struct Features {
+    pub(in crate::body) halves: Tensor, // [B padded, 3 F']
+    pub(in crate::body) unit: Tensor,   // [B]
+}
+
+impl Features {
+    pub(in crate::body) fn empty(bodies: i64, pair: &Pair) -> Result<Self> {
+        let device = pair.halves.device();
+        let size = [padded(bodies), 3 * pair.features()];
+        let halves = Tensor::f_empty(size, (Kind::Half, device))?;
+        // Columns of their own for the product, of no body; but they must be numbers.
+        let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
+        Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))? })
+    }
+}
+
+/// Vertices `[B, V, 3]`, and if they are kept v_shaped and v_posed.
+pub(in crate::body) fn skinning(
+    rest: &Rest<'_>,
+    correctives: Option<(&Pair, &Features)>,
+    transforms: &Tensor,
+    skin: &Skin,
+    keep: bool,
+    args: &Arguments,
+) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+    let size = [rest.bodies, skin.vertex_count(), 3];
+    let device = device_of(transforms)?;
+    let empty = || Tensor::f_empty(size, (Kind::Float, transforms.device()));
+    let vertices = empty()?;
+    let kept = if keep { Some((empty()?, empty()?)) } else { None };
+    let block = Block::skinning(shared_memory(device)?, rest.shape.size()[1], skin);
+    for (first, bodies) in launches(rest.bodies) {
+        let width = padded(bodies);
+        let blend = match correctives {
+            Some((pair, features)) => {
+                let features = features.halves.f_narrow(0, first, width)?;
+                Some(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?)
+            }
+            None => None,
+        };
+        let splits = splits(device, bodies, skin.vertex_count(), block.vertices())?;
+        let params = SkinningParams {
+            correctives: address(blend.as_ref()),
+            direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
+            feature_unit: address(correctives.map(|(_, features)| &features.unit)),
+            v_template: rest.v_template.data_ptr() as u64,
+            shapedirs: rest.shapedirs.data_ptr() as u64,
+            shape: rest.shape.data_ptr() as u64,
+            vertex_offsets: address(rest.vertex_offsets),
+            transl: address(rest.transl),
+            transforms: transforms.data_ptr() as u64,
+            weights: skin.weights.data_ptr() as u64,
+            joints: address(skin.joints.as_ref()),
+            vertices: vertices.data_ptr() as u64,
+            v_posed: address(kept.as_ref().map(|(_, v_posed)| v_posed)),
+            v_shaped: address(kept.as_ref().map(|(v_shaped, _)| v_shaped)),
+            shape_step: step(rest.shape),
+            offset_step: rest.vertex_offsets.map_or(0, step),
+            transl_step: rest.transl.map_or(0, step),
+            first_body: first,
+            bodies,
+            width,
+            vertex_count: skin.vertex_count(),
+            joint_count: skin.joint_count,
+            influences: skin.weights.size()[1],
+            shape_count: rest.shape.size()[1],
+            splits,
+        };
+        let kernel = PROGRAM.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?;
+        kernel.launch_if_any(
+            (width / LANES * splits) as u32,
+            32 * block.warps,
+            block.shared,
+            &params,
+            args.stream(),
+        )?;
+    }
+    Ok((vertices, kept))
+}

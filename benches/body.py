@@ -1,121 +1,143 @@
-"""The body operator beside the same formula in eager PyTorch, and beside `smplx` where it is installed: SMPL-X's sizes,
-random data, float32, one process. `python benches/body.py [batch ...]` prints a Markdown table.
+"""The body operator beside what people run: SMPL-X's sizes, random data, float32, one process.
+
+    python benches/body.py 1 32 --compiled --json body.json
+
+prints a Markdown table: times of a forward pass and of a forward and backward pass (to shape, pose and translation),
+what part of them the hardware's floor is, memory, and beside every speed the error of the vertices against float64.
+Last the rate of joints without a mesh.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
+import json
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "body"), str(ROOT / "benches")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benches")]
 
+from programs import BETAS, Program, all_programs, model_tensors, save_model  # noqa: E402
 from timing import milliseconds  # noqa: E402
 
 import avatorch  # noqa: E402
 from avatorch import reference  # noqa: E402
-from rigs import Rig, rig  # noqa: E402
 
-Vertices = Callable[[dict[str, Tensor]], Tensor]
-
-
-def ours(model: Rig) -> Vertices:
-    prepared = model.prepared()
-
-    def run(inputs: dict[str, Tensor]) -> Tensor:
-        return torch.ops.smplx.forward(
-            *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.parents,
-            model.lbs_weights, prepared=prepared,
-            intermediates=torch.is_grad_enabled(),  # kept where a backward pass follows
-        )[0]  # fmt: skip
-
-    return run
+# Measured on an H200: a copy's bandwidth in bytes a second, half-precision products with float32 sums in operations.
+BANDWIDTH, TENSOR_CORES = 4.27e12, 763e12
+POSE_DIRECTIONS = 486 * 31425
+JOINTS_ALONE = 65536
 
 
-def eager(model: Rig) -> Vertices:
-    def run(inputs: dict[str, Tensor]) -> Tensor:
-        return reference.forward(
-            *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.parents, model.lbs_weights,
-            J_regressor=model.J_regressor,
-        ).vertices  # fmt: skip
-
-    return run
+def random_inputs(batch: int, device: str) -> list[Tensor]:
+    """Shape [B, 20], pose [B, 165], translation [B, 3]."""
+    g = torch.Generator().manual_seed(3)
+    sizes = ((20, 1.0), (165, 0.6), (3, 1.0))
+    return [(scale * torch.randn(batch, size, generator=g)).to(device) for size, scale in sizes]
 
 
-def smplx_package(device: str) -> Vertices:
-    import smplx
+def floors(batch: int, device: str) -> tuple[float, float] | None:
+    """The least milliseconds of a forward pass, and of both: known products, known bytes."""
+    if device == "cpu":
+        features, directions = torch.randn(batch, 486), torch.randn(486, 31425)
+        product = milliseconds(lambda: features @ directions, device)[0]
+        return product, 2 * product
+    if "H200" not in torch.cuda.get_device_name():
+        return None
+    products = batch * 3 * 2 * POSE_DIRECTIONS / TENSOR_CORES
+    directions = 4 * POSE_DIRECTIONS / BANDWIDTH
+    vertices = batch * 4 * 31425 / BANDWIDTH
+    return 1000 * max(products, directions, vertices), 1000 * max(2 * products, 2 * directions, 6 * vertices)
 
-    from model import synthetic
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "SMPLX_NEUTRAL.npz"
-        synthetic.save_npz(file, synthetic.smplx(seed=1))
-        module = smplx.create(
-            str(file), "smplx", use_pca=False, flat_hand_mean=True, num_betas=10, num_expression_coeffs=10
-        ).to(device)
-    sizes = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3, "left_hand_pose": 45}
+def measured(program: Program, batch: int, device: str, exact: dict[str, Tensor]) -> dict[str, Any]:
+    """Milliseconds (median, deviation), peak memory and error of one program."""
+    inputs = random_inputs(batch, device)
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
 
-    def run(inputs: dict[str, Tensor]) -> Tensor:
-        shape, pose = inputs["shape_coefficients"], inputs["pose"]
-        parts = pose.split([*sizes.values(), 45], 1)
-        given = dict(zip([*sizes, "right_hand_pose"], parts, strict=True))
-        return module(betas=shape[:, :10], expression=shape[:, 10:], transl=inputs["transl"], **given).vertices
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return program.run(*inputs)
 
-    return run
+    def both() -> None:
+        torch.autograd.grad(program.run(*leaves), leaves, cotangent)
+
+    with program.setting():
+        vertices = forward()
+        cotangent = torch.randn_like(vertices)
+        alone = milliseconds(forward, device)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        together = milliseconds(both, device)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
+    some = [tensor[:8].double() for tensor in inputs]
+    if not program.takes_expressions:
+        some[0][:, BETAS:] = 0
+    error = (vertices[:8].double() - reference.forward(*some, **exact).vertices).abs().max()
+    return {"forward": alone, "both": together, "peak_mib": peak, "error_um": 1e6 * error.item()}
+
+
+def joints_a_second(path: Path, device: str) -> float:
+    """Of a batch, without a mesh."""
+    skeleton = avatorch.Body.load(path).to(device).subset([])
+    shape, pose, transl = random_inputs(JOINTS_ALONE if device == "cuda" else 1024, device)
+    arguments = {"betas": shape[:, :BETAS], "expression": shape[:, BETAS:], "pose": pose, "transl": transl}
+    with torch.no_grad():
+        return 1000 * len(pose) / milliseconds(lambda: skeleton(**arguments, intermediates=False), device)[0]
 
 
 def main() -> None:
-    """Forward, and forward with backward to shape, pose and translation."""
+    """Prints the table."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = [int(word) for word in sys.argv[1:]] or ([1, 32, 256, 1024, 4096] if device == "cuda" else [1, 32])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "batches", type=int, nargs="*", default=[1, 32, 256, 1024, 4096] if device == "cuda" else [1, 32]
+    )
+    parser.add_argument(
+        "--compiled", action="store_true", help="the expert's and smplfitter's programs compiled; minutes"
+    )
+    parser.add_argument("--only", nargs="+", default=[], help="programs whose names contain one of these; smplx always")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    given = parser.parse_args()
     avatorch.warm_up(device)
-    model = rig(10475, 55, 20, 4).to(device, torch.float32)
-    programs = {"avatorch": ours(model), "eager PyTorch": eager(model)}
-    if importlib.util.find_spec("smplx"):
-        programs["smplx"] = smplx_package(device)
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, float32, SMPL-X sizes, 20 coefficients; ms, median (spread)\n")
-    print("| bodies | program | forward | forward + backward | peak MiB | times as fast as the last row |")
-    print("|---|---|---|---|---|---|")
-    for batch in batches:
-        rows = []
-        for program, run in programs.items():
-            inputs = {key: tensor.requires_grad_() for key, tensor in model.inputs(batch).items()}
-            rows.append((program, *measure(run, inputs, device)))
-        for program, forward, both, peak in rows:
-            last = rows[-1]
-            times = f"{forward[0]:.3f} ({forward[1]:.3f}) | {both[0]:.3f} ({both[1]:.3f})"
-            print(
-                f"| {batch} | {program} | {times} | {peak:.0f} "
-                f"| {last[1][0] / forward[0]:.1f} / {last[2][0] / both[0]:.1f} |",
-                flush=True,
-            )
+    print("| bodies | program | forward | forward + backward | floor | bodies/s | MiB | error um | against smplx |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_model(Path(folder))
+        exact = model_tensors(path, torch.float64, device)
+        programs = all_programs(path, device, given.compiled)
+        wanted = [n for n in programs if n == "smplx" or not given.only or any(part in n for part in given.only)]
+        for batch in given.batches:
+            found = {n: measured(programs[n], batch, device, exact) for n in wanted}
+            last, floor = found[wanted[-1]], floors(batch, device)
+            for program, row in found.items():
+                rows.append({"bodies": batch, "program": program, **row, "floor": floor})
+                print(as_line(rows[-1], last), flush=True)
+        rate = joints_a_second(path, device)
+    print(f"\nJoints without a mesh: {rate:,.0f} bodies/s")
+    if given.json:
+        given.json.write_text(json.dumps({"device": name, "rows": rows, "joints_a_second": rate}, indent=1))
 
 
-def measure(
-    run: Vertices, inputs: dict[str, Tensor], device: str
-) -> tuple[tuple[float, float], tuple[float, float], float]:
-    cotangent = torch.randn_like(run(inputs))
-
-    def forward() -> None:
-        with torch.no_grad():
-            run(inputs)
-
-    def both() -> None:
-        torch.autograd.grad(run(inputs), list(inputs.values()), cotangent)
-
-    alone = milliseconds(forward, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    together = milliseconds(both, device)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
-    return alone, together, peak
+def as_line(row: dict[str, Any], last: dict[str, Any]) -> str:
+    """Of the Markdown table."""
+    times = [row["forward"], row["both"]]
+    floor = " / ".join(f"{f / t[0]:.0%}" for f, t in zip(row["floor"], times, strict=True)) if row["floor"] else "-"
+    ratios = " / ".join(f"{last[k][0] / row[k][0]:.1f}" for k in ("forward", "both"))
+    peak = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
+    cells = [
+        row["bodies"], row["program"], *(f"{t[0]:.3f} ({t[1]:.3f})" for t in times), floor,
+        f"{1000 * row['bodies'] / times[0][0]:,.0f}", peak, f"{row['error_um']:.2f}", ratios,
+    ]  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

@@ -90,8 +90,6 @@ unsafe fn plan(dialect: u8, framing: u8, hop: u8, flags: u8) -> Option<(Avatorch
             config.n_mels = 5;
             config.drop_last = i32::from(flags & 4 != 0);
             config.range = i32::from(flags & 8 != 0) * 3;
-            // Frames that follow the loudest so far and are normalised too come out of streams otherwise.
-            config.normalize_bands *= i32::from(config.range != 3);
         }
         (config.padding, config.layout) = (0, 1);
         (avatorch_mel_plan_new(&config, &mut plan) == AVATORCH_OK).then_some((config, plan))

@@ -66,21 +66,25 @@ fn on_threads<S: Sample, F: Float>(
     }
     let queue = Mutex::new(clips.iter_mut().enumerate());
     let failure = Mutex::new(None::<(usize, Error)>);
-    std::thread::scope(|scope| {
-        for workspace in workspaces {
-            scope.spawn(|| {
-                loop {
-                    let next = queue.lock().expect("no holder panics").next();
-                    let Some((index, clip)) = next else { break };
-                    if let Err(error) = work(clip, workspace) {
-                        let mut failure = failure.lock().expect("no holder panics");
-                        if failure.as_ref().is_none_or(|(first, _)| index < *first) {
-                            *failure = Some((index, named(index, error)));
-                        }
-                    }
+    let run = |workspace: &mut Workspace<F>| {
+        loop {
+            let next = queue.lock().expect("no holder panics").next();
+            let Some((index, clip)) = next else { break };
+            if let Err(error) = work(clip, workspace) {
+                let mut failure = failure.lock().expect("no holder panics");
+                if failure.as_ref().is_none_or(|(first, _)| index < *first) {
+                    *failure = Some((index, named(index, error)));
                 }
-            });
+            }
         }
+    };
+    let (own, others) = workspaces.split_first_mut().expect("there are at least two");
+    std::thread::scope(|scope| {
+        for workspace in others {
+            // Where the system refuses a thread, the others do its share.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || run(workspace));
+        }
+        run(own);
     });
     failure.into_inner().expect("no holder panics").map_or(Ok(()), |(_, error)| Err(error))
 }

@@ -23,11 +23,6 @@ impl<F: Float> Finish<F> {
         }
     }
 
-    /// Every value is final as soon as its frame is known.
-    pub(super) fn is_immediate(&self) -> bool {
-        !self.normalize_bands && !self.needs_clip_maximum()
-    }
-
     /// Frames depend on the ones before them only through the loudest so far.
     pub(super) fn follows_the_loudest(&self) -> bool {
         matches!(self.range, Some(DynamicRange { loudest: Loudest::SoFar, .. }))
@@ -37,7 +32,8 @@ impl<F: Float> Finish<F> {
         matches!(self.range, Some(DynamicRange { loudest: Loudest::OfBatch, .. }))
     }
 
-    fn needs_clip_maximum(&self) -> bool {
+    /// No frame can be finished before the clip's end.
+    pub(super) fn needs_clip_maximum(&self) -> bool {
         matches!(self.range, Some(DynamicRange { loudest: Loudest::OfClip | Loudest::OfBatch, .. }))
     }
 

@@ -24,9 +24,11 @@ pub fn resampled_length(n_samples: usize, from: u32, to: u32) -> Result<usize> {
         .ok_or_else(|| Error::Value(format!("{n_samples} samples at {to} Hz are more than memory can hold")))
 }
 
-/// One clip at another rate. Frequencies that the new rate cannot hold are removed, and the clip is not delayed.
+/// One clip at another rate. Frequencies that the new rate cannot hold are removed, and the clip is not delayed. A sample
+/// that is NaN, infinite or beyond 1e30 is refused: it would reach every other.
 pub fn resample<S: Sample>(samples: &[S], from: u32, to: u32) -> Result<Vec<f32>> {
     let length = resampled_length(samples.len(), from, to)?;
+    check_loudness(samples)?;
     let input: Vec<f32> = samples.iter().map(|sample| sample.to_f64() as f32).collect();
     if from == to || input.is_empty() {
         return Ok(input);
@@ -41,6 +43,16 @@ pub fn resample<S: Sample>(samples: &[S], from: u32, to: u32) -> Result<Vec<f32>
     let mut output = resampler.process_all(&clip, input.len(), None).map_err(runtime)?.take_data();
     output.resize(length, 0.0);
     Ok(output)
+}
+
+/// Beyond it, and with what is not finite, the resampler's transforms overflow.
+const LOUDEST: f64 = 1e30_f32 as f64;
+
+fn check_loudness<S: Sample>(samples: &[S]) -> Result<()> {
+    let is_fit = |sample: &S| sample.to_f64().abs() <= LOUDEST;
+    let Some(at) = samples.iter().position(|sample| !is_fit(sample)) else { return Ok(()) };
+    let sample = samples[at].to_f64();
+    Err(Error::Value(format!("sample {at} is {sample:e}, expected a number of at most 1e30")))
 }
 
 fn common_divisor(a: usize, b: usize) -> usize {

@@ -124,10 +124,10 @@ impl<F: Float> Stream<F> {
                 self.emitted
             )));
         }
-        if !self.plan.finish.is_immediate() {
+        if self.plan.finish.needs_clip_maximum() {
             self.plan.finish.apply(self.plan.tables.level, self.loudest, values);
-            self.plan.finish.normalize(Layout::FrameMajor, n_features, values);
         }
+        self.plan.finish.normalize(Layout::FrameMajor, n_features, values);
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl<F: Float> Stream<F> {
         let finish = self.plan.finish;
         self.loudest =
             if finish.follows_the_loudest() { louder(self.loudest, peak) } else { loudest_or_nan(self.loudest, peak) };
-        if finish.is_immediate() {
+        if !finish.needs_clip_maximum() {
             finish.apply(self.plan.tables.level, self.loudest, values);
         }
     }

@@ -51,8 +51,9 @@ def test_equal_to_the_whole_clip(dialect: str, kind: str) -> None:
 
 @pytest.mark.parametrize("level", available_levels())
 @pytest.mark.parametrize("scope", ["none", "clip", "so_far", "constant"])
-def test_every_level_and_scope(level: str, scope: str) -> None:
-    mel = Mel("whisper", simd=level, range=RANGES.index(scope), range_loudest=1.5)
+@pytest.mark.parametrize("normalize", [0, 1])
+def test_every_level_and_scope(level: str, scope: str, normalize: int) -> None:
+    mel = Mel("whisper", simd=level, range=RANGES.index(scope), range_loudest=1.5, normalize_bands=normalize)
     assert np.array_equal(stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES))
 
 

@@ -50,6 +50,8 @@ def save_model(folder: Path) -> Path:
     used = np.zeros(arrays["shapedirs"].shape[2], dtype=bool)
     used[COLUMNS] = True
     arrays["shapedirs"] = arrays["shapedirs"] * used
+    # Some programs add the mean pose of the hands, others do not.
+    arrays |= {f"hands_mean{side}": np.zeros(45, np.float32) for side in "lr"}
     names = {f"joint{j:02d}": j for j in range(55)}
     path = folder / "SMPLX_NEUTRAL.npz"
     np.savez(path, **(arrays | {"joint2num": np.array(names, dtype=object)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,16 @@ def test_viewer() -> None:
     specification.loader.exec_module(demo)
     server = demo.view(avatorch.open_body(), serve=False)
     server.stop()
+
+
+def test_benchmark(tmp_path: Path) -> None:
+    printed = run("benchmark_performance.py", "--batches", 1, "--out", tmp_path)
+    numbers = json.loads((tmp_path / "smplx_forward_benchmark.json").read_text())
+    errors = {row["program"]: row["error_um"] for row in numbers["rows"]}
+    assert {"avatorch", "expert's PyTorch", "eager PyTorch", "smplfitter"} <= set(errors)
+    assert all(error < 3 for error in errors.values())
+    assert numbers["joints_a_second"] > 0 and "| 1 | avatorch |" in printed
+    assert (tmp_path / "smplx_forward_benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_gaussians(tmp_path: Path) -> None:

@@ -171,6 +171,62 @@ def test_sentences(folder: Path, tmp_path: Path) -> None:
         smplx.create(tmp_path, "smpl")
 
 
+Z = torch.zeros
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "error", "message"),
+    [
+        ("smplx", {"betas": Z(3, 5)}, ValueError, r"SMPLX: betas has shape \[3, 5\], expected \[B, 10\]"),
+        ("smpl", {"betas": np.zeros((1, 10))}, TypeError, "SMPL: betas is of type ndarray, expected a tensor"),
+        ("smplx", {"betas": Z(10)}, ValueError, r"betas has shape \[10\], expected \[B, 10\]"),
+        ("smplx", {"betas": torch.tensor(1.0)}, ValueError, r"betas has shape \[\], expected \[B, 10\]"),
+        ("smplx", {"expression": Z(1, 5)}, ValueError, r"expression has shape \[1, 5\], expected \[B, 10\]"),
+        ("smplx", {"jaw_pose": Z(1, 2)}, ValueError, r"jaw_pose has shape \[1, 2\], expected \[B, 3\]"),
+        ("smplx", {"body_pose": Z(21, 69)}, ValueError, r"body_pose has shape \[21, 69\], expected \[B, 63\]"),
+        ("smplx", {"left_hand_pose": Z(1, 45)}, ValueError, r"\[1, 45\], expected \[B, 6\], components of the hand"),
+        ("mano", {"hand_pose": Z(1, 45).double()}, TypeError, "hand_pose is torch.float64, expected torch.float32"),
+        ("smplx", {"body_pose": Z(1, 63).double()}, TypeError, "body_pose is torch.float64, expected torch.float32"),
+        ("smpl", {"global_orient": torch.eye(3).expand(2, 1, 3, 3)}, ValueError, "pose2rot=False takes matrices"),
+        ("smpl", {"transl": Z(1, 3, device="meta")}, ValueError, "transl is on meta, expected cpu as the model"),
+        ("smpl", {"transl": Z(3, 3), "betas": Z(2, 10)}, ValueError, "different batches: 2, but transl 3"),
+        ("smplx", {"vertex_offsets": Z(V, 3)}, ValueError, rf"vertex_offsets has shape .*, expected \[B, {V}, 3\]"),
+        ("smplx", {"vertex_offsets": Z(1, 5, 3), "return_verts": False}, ValueError, "vertex_offsets has shape"),
+        ("smplx", {"pose2rot": False, "jaw_pose": Z(2, 3)}, ValueError, r"rotation matrices \[B, 1, 3, 3\]"),
+        (
+            "smplx",
+            {"pose2rot": False, "body_pose": torch.eye(3).expand(2, 20, 3, 3)},
+            ValueError,
+            "body_pose has shape",
+        ),
+    ],
+)
+def test_sentences_of_a_call(
+    folder: Path, family: str, given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        smplx.create(folder, family)(**given)
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_what_a_layer_returns(folder: Path, family: str) -> None:
+    """Of the batch of the call, though only the shape says how many; rotations as they were given."""
+    layer = smplx.build_layer(folder, family)
+    output = layer(betas=torch.zeros(3, 10), return_full_pose=True)
+    assert output.full_pose.shape == (3, len(layer.parents), 3, 3) and output.global_orient.shape == (3, 1, 3, 3)
+    assert output.get("expression") is None or output.expression.shape == (3, 10)
+    rows = torch.eye(3).reshape(1, 1, 9).expand(2, 1, 9)
+    assert layer(global_orient=rows).global_orient is rows
+
+
+def test_hands_with_more_components_than_the_file_has(folder: Path) -> None:
+    with pytest.raises(ValueError, match="num_pca_comps is 46, and the file has 45 hand components"):
+        smplx.create(folder, "mano", num_pca_comps=46)
+    body_ids = smplx.vertex_ids.vertex_ids["smplh"]  # a hand has its own
+    selector = smplx.create(folder, "mano", vertex_ids=body_ids).vertex_joint_selector
+    assert selector.extra_joints_idxs.tolist() == list(smplx.vertex_ids.vertex_ids["mano"].values())
+
+
 PROGRAM = """
 import avatorch.compat
 avatorch.compat.install()

@@ -140,7 +140,9 @@ class Rig(NamedTuple):
     ) -> Posed:
         """The same of a rig without vertices, by the stages."""
         smplx = torch.ops.smplx
-        rot_mats = pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], -1, 3))  # [B, J, 3, 3]
+        rot_mats = (
+            pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], self.parents.shape[0], 3))
+        )  # [B, J, 3, 3]
         at_rest = smplx.blend_shapes(self.J_template, self.J_shapedirs, coefficients)  # [B, J, 3]
         if joint_offsets is not None:
             at_rest = at_rest + joint_offsets

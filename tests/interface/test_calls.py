@@ -218,6 +218,12 @@ def test_on_a_gpu() -> None:
         torch.testing.assert_close(found.joints.cpu(), wanted.joints, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(0, 104, 3), (0, 312), (2, 0, 104, 3)])
+def test_a_skeleton_of_no_poses(body: avatorch.Body, shape: tuple[int, ...]) -> None:
+    pose = torch.zeros(shape)
+    assert body.subset([])(pose=pose).joints.shape == body(pose=pose).joints.shape
+
+
 def test_a_subset_by_mask_or_indices_and_nothing_else() -> None:
     body = avatorch.open_body()
     mask = torch.zeros(len(body.v_template), dtype=torch.bool)

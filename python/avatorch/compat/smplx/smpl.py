@@ -349,7 +349,8 @@ class SMPL(RiggedModule):
                 rotations = torch.ops.smplx.rodrigues(widened(vectors).unflatten(1, (joints, 3)))
                 parts[name] = rotations.to(vectors.dtype)
             first += joints
-        return _joined(parts), {name: part if pose[name] is None else pose[name] for name, part in parts.items()}
+        as_given = {name: given for name, given in pose.items() if given is not None}
+        return _joined(parts), parts | as_given
 
     def _expanded(self, name: str, part: Tensor) -> Tensor:
         """A part of the pose with 3 numbers a joint."""

@@ -206,7 +206,9 @@ class RiggedModule(nn.Module):
         self._kept, self._kept_for = None, _identities(sources)
         if _plain(sources):
             with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a backward pass later
-                self._kept = self._assemble().prepare()
+                rig = self._assemble()
+                # A template for each body is an argument rather than a model: nothing can be prepared of it.
+                self._kept = rig.prepare() if rig.v_template.ndim == 2 else None
 
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""

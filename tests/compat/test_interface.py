@@ -138,6 +138,9 @@ def test_parameters(folder: Path) -> None:
     assert not model.betas.any() and model.body_pose.all() and model.transl[0].tolist() == [1, 2, 3]
     with pytest.raises(AttributeError, match=r"SMPL: body_pose is missing: give it, or construct.*create_body_pose"):
         smplx.create(folder, "smpl", create_body_pose=False)()
+    model.betas = None
+    with pytest.raises(AttributeError, match="SMPL: betas is missing"):
+        model()
 
 
 def test_mappers(folder: Path) -> None:
@@ -217,6 +220,21 @@ def test_what_a_layer_returns(folder: Path, family: str) -> None:
     assert output.get("expression") is None or output.expression.shape == (3, 10)
     rows = torch.eye(3).reshape(1, 1, 9).expand(2, 1, 9)
     assert layer(global_orient=rows).global_orient is rows
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_a_template_for_each_body(folder: Path, family: str) -> None:
+    templates = torch.randn(2, V, 3, dtype=torch.double)
+    model = smplx.create(folder, family, v_template=templates, dtype=torch.double, batch_size=2)
+    output, joints = model(), model(return_verts=False).joints
+    for index in range(2):
+        one = smplx.create(folder, family, v_template=templates[index], dtype=torch.double)()
+        torch.testing.assert_close(output.vertices[index], one.vertices[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(output.joints[index], one.joints[0], rtol=0, atol=1e-6)
+        if joints is not None:  # as those of a hand are without vertices
+            torch.testing.assert_close(joints[index], one.joints[0], rtol=0, atol=1e-6)
+        if one.v_shaped is not None:
+            torch.testing.assert_close(output.v_shaped[index], one.v_shaped[0], rtol=0, atol=1e-6)
 
 
 def test_hands_with_more_components_than_the_file_has(folder: Path) -> None:

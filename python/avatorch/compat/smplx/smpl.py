@@ -289,8 +289,8 @@ class SMPL(RiggedModule):
         if self._takes_matrices:
             size = self.num_betas if name == "betas" else self.num_expression_coeffs
             return self.v_template.new_zeros(1 if of is None else of.shape[0], size)
-        if hasattr(self, name):
-            return getattr(self, name)
+        if (parameter := getattr(self, name, None)) is not None:
+            return parameter
         raise AttributeError(
             f"{type(self).__name__}: {name} is missing: give it, or construct the model with create_{name}=True"
         )
@@ -358,8 +358,11 @@ class SMPL(RiggedModule):
 
     def _shaped(self, betas: Tensor) -> Tensor:
         """The template with these betas, [B, V, 3]."""
-        tensors = widened(self.v_template), widened(self.shapedirs), widened(betas)
-        return torch.ops.smplx.blend_shapes(*tensors).to(self.v_template.dtype)
+        template = widened(self.v_template)
+        own = template.ndim == 3  # a template for each body
+        tensors = torch.zeros_like(template[0]) if own else template, widened(self.shapedirs), widened(betas)
+        shaped = torch.ops.smplx.blend_shapes(*tensors)
+        return (template + shaped if own else shaped).to(self.v_template.dtype)
 
     def _mapped(self, joints: Tensor, vertices: Tensor) -> Tensor:
         return self.joint_mapper(joints)

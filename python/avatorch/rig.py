@@ -140,7 +140,9 @@ class Rig(NamedTuple):
     ) -> Posed:
         """The same of a rig without vertices, by the stages."""
         smplx = torch.ops.smplx
-        rot_mats = pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], -1, 3))  # [B, J, 3, 3]
+        rot_mats = (
+            pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], self.parents.shape[0], 3))
+        )  # [B, J, 3, 3]
         at_rest = smplx.blend_shapes(self.J_template, self.J_shapedirs, coefficients)  # [B, J, 3]
         if joint_offsets is not None:
             at_rest = at_rest + joint_offsets
@@ -204,7 +206,9 @@ class RiggedModule(nn.Module):
         self._kept, self._kept_for = None, _identities(sources)
         if _plain(sources):
             with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a backward pass later
-                self._kept = self._assemble().prepare()
+                rig = self._assemble()
+                # A template for each body is an argument rather than a model: nothing can be prepared of it.
+                self._kept = rig.prepare() if rig.v_template.ndim == 2 else None
 
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""

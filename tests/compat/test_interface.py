@@ -138,6 +138,9 @@ def test_parameters(folder: Path) -> None:
     assert not model.betas.any() and model.body_pose.all() and model.transl[0].tolist() == [1, 2, 3]
     with pytest.raises(AttributeError, match=r"SMPL: body_pose is missing: give it, or construct.*create_body_pose"):
         smplx.create(folder, "smpl", create_body_pose=False)()
+    model.betas = None
+    with pytest.raises(AttributeError, match="SMPL: betas is missing"):
+        model()
 
 
 def test_mappers(folder: Path) -> None:
@@ -169,6 +172,77 @@ def test_sentences(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "smpl/SMPL_NEUTRAL.pkl").write_bytes(b"cos\nsystem\n(S'touch stolen'\ntR.")
     with pytest.raises(ValueError, match=r"SMPL_NEUTRAL\.pkl"):
         smplx.create(tmp_path, "smpl")
+
+
+Z = torch.zeros
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "error", "message"),
+    [
+        ("smplx", {"betas": Z(3, 5)}, ValueError, r"SMPLX: betas has shape \[3, 5\], expected \[B, 10\]"),
+        ("smpl", {"betas": np.zeros((1, 10))}, TypeError, "SMPL: betas is of type ndarray, expected a tensor"),
+        ("smplx", {"betas": Z(10)}, ValueError, r"betas has shape \[10\], expected \[B, 10\]"),
+        ("smplx", {"betas": torch.tensor(1.0)}, ValueError, r"betas has shape \[\], expected \[B, 10\]"),
+        ("smplx", {"expression": Z(1, 5)}, ValueError, r"expression has shape \[1, 5\], expected \[B, 10\]"),
+        ("smplx", {"jaw_pose": Z(1, 2)}, ValueError, r"jaw_pose has shape \[1, 2\], expected \[B, 3\]"),
+        ("smplx", {"body_pose": Z(21, 69)}, ValueError, r"body_pose has shape \[21, 69\], expected \[B, 63\]"),
+        ("smplx", {"left_hand_pose": Z(1, 45)}, ValueError, r"\[1, 45\], expected \[B, 6\], components of the hand"),
+        ("mano", {"hand_pose": Z(1, 45).double()}, TypeError, "hand_pose is torch.float64, expected torch.float32"),
+        ("smplx", {"body_pose": Z(1, 63).double()}, TypeError, "body_pose is torch.float64, expected torch.float32"),
+        ("smpl", {"global_orient": torch.eye(3).expand(2, 1, 3, 3)}, ValueError, "pose2rot=False takes matrices"),
+        ("smpl", {"transl": Z(1, 3, device="meta")}, ValueError, "transl is on meta, expected cpu as the model"),
+        ("smpl", {"transl": Z(3, 3), "betas": Z(2, 10)}, ValueError, "different batches: 2, but transl 3"),
+        ("smplx", {"vertex_offsets": Z(V, 3)}, ValueError, rf"vertex_offsets has shape .*, expected \[B, {V}, 3\]"),
+        ("smplx", {"vertex_offsets": Z(1, 5, 3), "return_verts": False}, ValueError, "vertex_offsets has shape"),
+        ("smplx", {"pose2rot": False, "jaw_pose": Z(2, 3)}, ValueError, r"rotation matrices \[B, 1, 3, 3\]"),
+        (
+            "smplx",
+            {"pose2rot": False, "body_pose": torch.eye(3).expand(2, 20, 3, 3)},
+            ValueError,
+            "body_pose has shape",
+        ),
+    ],
+)
+def test_sentences_of_a_call(
+    folder: Path, family: str, given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        smplx.create(folder, family)(**given)
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_what_a_layer_returns(folder: Path, family: str) -> None:
+    """Of the batch of the call, though only the shape says how many; rotations as they were given."""
+    layer = smplx.build_layer(folder, family)
+    output = layer(betas=torch.zeros(3, 10), return_full_pose=True)
+    assert output.full_pose.shape == (3, len(layer.parents), 3, 3) and output.global_orient.shape == (3, 1, 3, 3)
+    assert output.get("expression") is None or output.expression.shape == (3, 10)
+    rows = torch.eye(3).reshape(1, 1, 9).expand(2, 1, 9)
+    assert layer(global_orient=rows).global_orient is rows
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_a_template_for_each_body(folder: Path, family: str) -> None:
+    templates = torch.randn(2, V, 3, dtype=torch.double)
+    model = smplx.create(folder, family, v_template=templates, dtype=torch.double, batch_size=2)
+    output, joints = model(), model(return_verts=False).joints
+    for index in range(2):
+        one = smplx.create(folder, family, v_template=templates[index], dtype=torch.double)()
+        torch.testing.assert_close(output.vertices[index], one.vertices[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(output.joints[index], one.joints[0], rtol=0, atol=1e-6)
+        if joints is not None:  # as those of a hand are without vertices
+            torch.testing.assert_close(joints[index], one.joints[0], rtol=0, atol=1e-6)
+        if one.v_shaped is not None:
+            torch.testing.assert_close(output.v_shaped[index], one.v_shaped[0], rtol=0, atol=1e-6)
+
+
+def test_hands_with_more_components_than_the_file_has(folder: Path) -> None:
+    with pytest.raises(ValueError, match="num_pca_comps is 46, and the file has 45 hand components"):
+        smplx.create(folder, "mano", num_pca_comps=46)
+    body_ids = smplx.vertex_ids.vertex_ids["smplh"]  # a hand has its own
+    selector = smplx.create(folder, "mano", vertex_ids=body_ids).vertex_joint_selector
+    assert selector.extra_joints_idxs.tolist() == list(smplx.vertex_ids.vertex_ids["mano"].values())
 
 
 PROGRAM = """

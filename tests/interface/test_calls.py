@@ -218,6 +218,13 @@ def test_on_a_gpu() -> None:
         torch.testing.assert_close(found.joints.cpu(), wanted.joints, rtol=1e-5, atol=1e-5)
 
 
+def test_a_skeleton_of_no_poses(body: avatorch.Body) -> None:
+    joints = body.num_joints
+    for shape in ((0, joints, 3), (0, 3 * joints), (2, 0, joints, 3)):
+        pose = torch.zeros(shape, dtype=body.v_template.dtype)
+        assert body.subset([])(pose=pose).joints.shape == body(pose=pose).joints.shape
+
+
 def test_a_subset_by_mask_or_indices_and_nothing_else() -> None:
     body = avatorch.open_body()
     mask = torch.zeros(len(body.v_template), dtype=torch.bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -191,3 +192,75 @@ def test_motions(tmp_path: Path) -> None:
     walk.joint_names = walk.joint_names[::-1]
     with pytest.raises(ValueError, match="joints that are not those of SMPL"):
         export.save_motion(tmp_path / "a.npz", walk)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pose": torch.full((104, 3), NAN)}, "numbers that are not finite"),
+        ({"pose": torch.full((4, 104, 3), NAN)}, "numbers that are not finite"),
+        ({"betas": torch.full((20,), NAN)}, "numbers that are not finite"),
+        ({"expression": torch.full((3, 52), NAN), "shape_keys": True}, "numbers that are not finite"),
+        ({"pose": torch.zeros(4, 104, 3), "frame_rate": 0}, "frame_rate is 0, expected frames a second, more than 0"),
+        ({"pose": torch.zeros(4, 104, 3), "frame_rate": -1.0}, "frame_rate is -1.0"),
+        ({"pose": torch.zeros(4, 104, 3), "frame_rate": float("inf")}, "frame_rate is inf"),
+        ({"pose": torch.zeros(0, 104, 3)}, "104 joints and 0 frames, expected some of each"),
+        ({"transl": torch.zeros(0, 3)}, "104 joints and 0 frames, expected some of each"),
+        ({"expression": torch.zeros(0, 52), "shape_keys": True}, r"expression has shape \[0, 52\]"),
+        ({"expression": torch.zeros(2, 3, 52), "shape_keys": True}, r"expression has shape \[2, 3, 52\]"),
+        (
+            {"expression": torch.zeros(3, 52), "pose": torch.zeros(5, 104, 3), "shape_keys": True},
+            "expression has 3 frames, expected 5, as others have, or 1",
+        ),
+    ],
+)
+def test_motions_that_are_refused(body: avatorch.Body, tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        export.save_glb(tmp_path / "a.glb", body, **given)
+    assert not (tmp_path / "a.glb").exists()
+
+
+def test_bodies_that_are_refused(body: avatorch.Body, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are 0 vertices"):
+        export.save_glb(tmp_path / "a.glb", body.subset([]))
+    with pytest.raises(TypeError, match="body is of type int, expected an avatorch"):
+        export.save_glb(tmp_path / "a.glb", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["obj", "ply"])
+def test_meshes_that_are_refused(tmp_path: Path, suffix: str) -> None:
+    save: Any = getattr(export, f"save_{suffix}")
+    points, faces = torch.rand(4, 3), torch.tensor([[0, 1, 2]])
+    for wrong, error, message in (
+        ((points.numpy(), faces), TypeError, "vertices is of type ndarray, expected a tensor"),
+        ((points, faces.float()), TypeError, "faces is torch.float32, expected whole numbers"),
+        ((points, faces + 2), ValueError, "faces has vertices 2 to 4, expected 0 to 3"),
+        ((points, -faces), ValueError, "faces has vertices -2 to 0, expected 0 to 3"),
+        ((points * NAN, faces), ValueError, "vertices holds numbers that are not finite"),
+    ):
+        with pytest.raises(error, match=message):
+            save(tmp_path / "a", *wrong)
+    assert not (tmp_path / "a").exists()
+
+
+def test_colours_that_are_refused(tmp_path: Path) -> None:
+    points, faces = torch.rand(4, 3), torch.tensor([[0, 1, 2]])
+    for colours in (torch.full((4, 3), NAN), torch.full((4, 3), 255, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="expected finite numbers from 0 to 1"):
+            export.save_ply(tmp_path / "a.ply", points, faces, colours)
+    export.save_ply(tmp_path / "a.ply", points, faces, torch.ones(4, 3, dtype=torch.bfloat16))
+
+
+def test_motions_that_cannot_be_saved(tmp_path: Path) -> None:
+    walk = motion.Motion(avatorch.joint_names.SMPL, torch.randn(7, 24, 3).requires_grad_(), torch.randn(7, 3), 60.0)
+    export.save_motion(tmp_path / "a.npz", walk)
+    for change, message in (
+        ({"transl": torch.zeros(2, 3)}, r"transl has shape \[2, 3\], expected finite numbers \[7, 3\]"),
+        ({"pose": torch.full((7, 24, 3), NAN)}, "pose has shape .*, expected finite numbers"),
+        ({"frame_rate": 0.0}, "frame_rate is 0.0, expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export.save_motion(tmp_path / "b.npz", dataclasses.replace(walk, **change))

@@ -186,6 +186,11 @@ def test_bvh(tmp_path: Path) -> None:
         (("HIERARCHY\nROOT", "HIERARCHY\nJOINT"), "outside of the ROOT"),
         (("0.0 5.0 0.0\n      }", "0.0 5.0 0.0\n }}}}}}"), "closes nothing|not expected"),
         (("Frame Time: 0.0083333", "Frame Time: 0"), "expected positive"),
+        (("Frame Time: 0.0083333", "Frame Time: 1e-320"), "expected positive"),
+        (("Frames: 2", "Frames: " + 5000 * "9"), "expected positive"),
+        (("CHANNELS 6", "CHANNELS ²"), "CHANNELS is followed by '²'"),
+        (("OFFSET 1.0", "OFFSET 1e300"), "finite number"),
+        (("170 15", "1e300 15"), "not finite"),
     ],
 )
 def test_damaged_bvh(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -197,6 +202,27 @@ def test_damaged_bvh(tmp_path: Path, change: tuple[str, str], message: str) -> N
         (tmp_path / "short.bvh").write_text(BVH[:length])
         with pytest.raises(ValueError, match=r"short\.bvh: "):
             motion.load(tmp_path / "short.bvh")
+
+
+def test_what_programs_write_into_bvh(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_bytes(
+        b"\xef\xbb\xbf" + BVH.replace("Spine", "MOTION_Spine").replace("\n", "\r\n").encode()
+    )
+    assert motion.load(tmp_path / "a.bvh").joint_names[1] == "MOTION_Spine"
+    for scale in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"scale is .*, expected metres in a unit of length, more than 0"):
+            motion.load(tmp_path / "a.bvh", scale=scale)
+
+
+@pytest.mark.parametrize("channels", [0, 1])
+def test_few_numbers_that_would_be_many_rotations(tmp_path: Path, channels: int) -> None:
+    moving = f"CHANNELS {channels} " + channels * "Xrotation "
+    joints = "".join(f"JOINT j{i} {{ OFFSET 0 0 0 CHANNELS 0 }} " for i in range(10_000))
+    frames = 10**15 if channels == 0 else 100_000
+    text = f"HIERARCHY ROOT a {{ OFFSET 0 0 0 {moving} {joints} }} MOTION Frames: {frames} Frame Time: 0.1 "
+    (tmp_path / "a.bvh").write_text(text + channels * frames * "0 ")
+    with pytest.raises(ValueError, match=r"a\.bvh: .*more rotations than|has no channels"):
+        motion.load(tmp_path / "a.bvh")
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
@@ -211,6 +237,8 @@ def test_damaged_archives(tmp_path: Path) -> None:
     refused("poses holds numbers that are not finite", poses=np.full((5, 165), np.nan))
     refused(r"trans is float64 \[4, 3\], expected numbers \[5, 3\]", trans=np.zeros((4, 3)))
     refused("betas is <U1", betas=np.array("x"))
+    refused(r"betas has shape \[5, 16\], expected \[n\]: one shape for all frames", betas=np.zeros((5, 16)))
+    refused("poses holds numbers that are not finite", poses=np.full((5, 165), 1e300))
     refused("mocap_framerate is 0.0, expected more than 0", mocap_framerate=np.array(0.0))
     refused("poses holds object, expected numbers", poses=np.array({}, dtype=object))
     np.savez(file, other=np.zeros(3))
@@ -238,6 +266,17 @@ def test_archives_that_lie(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("poses.npy", header.getvalue())
     with pytest.raises(ValueError, match=r"poses says that it has .* bytes, and has at most"):
+        motion.load(tmp_path / "a.npz")
+    for text in (b"(" * 9000, b"{'descr': [", b"{1: 2, b'a': 3, 'b': 4}", b"{'descr': '<f8', 'shape': x()}"):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("poses.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+        with pytest.raises(ValueError, match=r"a\.npz: the header of poses is no npy header$"):
+            motion.load(tmp_path / "a.npz")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (-1, 165)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("poses.npy", header.getvalue())
+    with pytest.raises(ValueError, match=r"poses says that it has -1320 bytes"):
         motion.load(tmp_path / "a.npz")
     with (
         zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive,

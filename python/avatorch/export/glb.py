@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,19 +36,37 @@ def save_glb(
     them; without, it too must be one for all frames. glTF has no pose correctives: where a model has them, bent joints
     look as they would without.
     """
+    if not isinstance(body, Body):
+        raise TypeError(f"save_glb: body is of type {type(body).__name__}, expected an avatorch.Body")
+    if not 0 < frame_rate < math.inf:
+        raise ValueError(f"save_glb: frame_rate is {frame_rate}, expected frames a second, more than 0")
     still = body(betas=betas, expression=None if shape_keys else expression)
     if still.vertices.shape[:-2].numel() != 1:
         raise ValueError(
             f"save_glb: betas and expression are for {still.vertices.shape[:-2].numel()} bodies, expected one; "
             "shape_keys=True lets the expression move"
         )
-    moving = body(pose=pose, transl=transl, rotations=rotations)
-    if moving.vertices.ndim > 3:
-        raise ValueError(f"save_glb: the motion has the dimensions {list(moving.vertices.shape[:-2])}, expected one, N")
+    moving = body.subset([])(pose=pose, transl=transl, rotations=rotations)  # a long motion of the mesh is too large
+    if moving.joints.ndim > 3:
+        raise ValueError(f"save_glb: the motion has the dimensions {list(moving.joints.shape[:-2])}, expected one, N")
+    if 0 in (*moving.joints.shape[:-1], *still.vertices.shape[:-1]):
+        raise ValueError(
+            f"save_glb: there are {still.vertices.shape[-2]} vertices, {body.num_joints} joints and "
+            f"{moving.joints.shape[:-2].numel()} frames, expected some of each"
+        )
     vertices = _numpy(still.v_shaped.reshape(-1, 3))  # [V, 3]
     joints = _numpy(still.J_shaped.reshape(-1, 3))  # [J, 3]
     quaternions = _numpy(torch.ops.smplx.matrix_to_quaternion(moving.rot_mats.reshape(-1, body.num_joints, 3, 3)))
     places = np.zeros((1, 3), np.float32) if transl is None else _numpy(transl.reshape(-1, 3))  # [N, 3]
+    weights = _weights(body, expression) if shape_keys and expression is not None else None
+    if not all(np.isfinite(x).all() for x in (vertices, joints, quaternions, places, weights) if x is not None):
+        raise ValueError("save_glb: the arguments make a body of numbers that are not finite")
+    lengths = {"pose": len(quaternions), "transl": len(places)}
+    lengths |= {} if weights is None else {"expression": len(weights)}
+    frames = max(lengths.values())
+    for name, length in lengths.items():
+        if length not in (1, frames):
+            raise ValueError(f"save_glb: {name} has {length} frames, expected {frames}, as others have, or 1")
 
     document = Document()
     keys = _shape_keys(body) if shape_keys else {}
@@ -56,8 +75,6 @@ def save_glb(
     document.add("nodes", {"name": "body", "mesh": mesh, "skin": _skin(document, skeleton, joints)})
     document.scene([node for node, parent in zip(skeleton, body.parents.tolist(), strict=True) if parent < 0])
     document.scene([len(document["nodes"]) - 1])
-    weights = _weights(body, expression) if shape_keys and expression is not None else None
-    frames = max(len(quaternions), len(places), 1 if weights is None else len(weights))
     if frames == 1:
         _stand(document, body, skeleton, joints, quaternions[0], places[0], weights)
     else:
@@ -120,6 +137,10 @@ def _shape_keys(body: Body) -> dict[str, np.ndarray]:
 def _weights(body: Body, expression: Tensor | Mapping[str, Tensor | float]) -> np.ndarray:
     """[N, expressions]"""
     coefficients = body._coefficients("expression", expression, body.expression_names, body.num_expressions)
+    if coefficients.ndim > 2 or coefficients.shape[:-1].numel() == 0:
+        raise ValueError(
+            f"save_glb: expression has shape {list(coefficients.shape)}, expected [N, at most {coefficients.shape[-1]}]"
+        )
     return _numpy(coefficients.reshape(-1, body.num_expressions))
 
 
@@ -174,7 +195,7 @@ def _move(
     frame_rate: float,
 ) -> None:
     """An animation of every joint, of the roots' places, and of the shape keys."""
-    times = document.accessor((np.arange(frames) / frame_rate).astype(np.float32), "SCALAR", bounds=True)
+    times = document.accessor((np.arange(frames) / float(frame_rate)).astype(np.float32), "SCALAR", bounds=True)
     quaternions = np.broadcast_to(quaternions, (frames, *quaternions.shape[1:]))
     # The nearer of q and -q, so that what is between two frames goes the short way.
     turns = np.where((quaternions[1:] * quaternions[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0)

@@ -31,7 +31,9 @@ def save_ply(path: PathLike, vertices: Tensor, faces: Tensor, colours: Tensor | 
     if colours is not None:
         if colours.shape != vertices.shape:
             raise ValueError(f"save_ply: colours has shape {list(colours.shape)}, expected {list(vertices.shape)}")
-        shades = np.rint(colours.detach().cpu().clamp(0, 1).numpy() * 255)
+        if not colours.is_floating_point() or not colours.isfinite().all():
+            raise ValueError(f"save_ply: colours is {colours.dtype}, expected finite numbers from 0 to 1")
+        shades = np.rint(colours.detach().cpu().double().clamp(0, 1).numpy() * 255)
         for colour, column in zip(("red", "green", "blue"), shades.T, strict=True):
             rows[colour] = column
     polygons = np.empty(len(triangles), [("count", "u1"), ("corners", "<i4", 3)])
@@ -51,6 +53,17 @@ def save_ply(path: PathLike, vertices: Tensor, faces: Tensor, colours: Tensor | 
 
 def _mesh(vertices: Tensor, faces: Tensor) -> tuple[np.ndarray, np.ndarray]:
     for name, tensor in (("vertices", vertices), ("faces", faces)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"a mesh file: {name} is of type {type(tensor).__name__}, expected a tensor")
         if tensor.ndim != 2 or tensor.shape[1] != 3:
             raise ValueError(f"a mesh file has one mesh: {name} has shape {list(tensor.shape)}, expected [*, 3]")
-    return vertices.detach().cpu().double().numpy(), faces.cpu().numpy()
+    points, triangles = vertices.detach().cpu().double().numpy(), faces.cpu().numpy()
+    if triangles.dtype.kind not in "iu":
+        raise TypeError(f"a mesh file: faces is {faces.dtype}, expected whole numbers")
+    if triangles.size and not (triangles.min() >= 0 and triangles.max() < len(points)):
+        raise ValueError(
+            f"a mesh file: faces has vertices {triangles.min()} to {triangles.max()}, expected 0 to {len(points) - 1}"
+        )
+    if not np.isfinite(points).all():
+        raise ValueError("a mesh file: vertices holds numbers that are not finite")
+    return points, triangles.astype(np.int64)

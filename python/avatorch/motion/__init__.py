@@ -6,6 +6,7 @@ posed = body(**motion.arguments(body))
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
@@ -26,6 +27,6 @@ def load(path: str | os.PathLike[str], *, scale: float = 1.0) -> Motion:
         start = file.read(64)
     if is_archive(start):
         return read_archive(path)
-    if start.lstrip().startswith(b"HIERARCHY"):
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"HIERARCHY"):
         return read_bvh(path, scale)
     raise ValueError(f"{path}: this is neither an .npz or .smpl archive nor a BVH file, which begins with HIERARCHY")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,9 @@ import torch
 from avatorch.motion.sequence import Motion
 
 MOST_BYTES = 1 << 30
+MOST_DIGITS, SHORTEST = 18, 1e-9  # of the number of frames; seconds
+MOST_ROTATIONS = 1 << 25  # joints without channels have some too, so few numbers could make many
+LARGEST = float(np.finfo(np.float32).max)  # what a motion can hold
 AXES = {"X": 0, "Y": 1, "Z": 2}
 
 
@@ -27,12 +32,18 @@ def read_bvh(path: Path, scale: float) -> Motion:
     """The file's own skeleton and its motion. `transl` is how far the root is from its place at rest."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: the file has more than {MOST_BYTES} bytes")
-    hierarchy, found, frames = path.read_bytes().decode("utf-8", "replace").partition("MOTION")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"motion.load: scale is {scale}, expected metres in a unit of length, more than 0")
+    hierarchy, *frames = re.split(r"(?<!\S)MOTION(?!\S)", path.read_bytes().decode("utf-8-sig", "replace"), maxsplit=1)
     try:
-        if not found:
+        if not frames:
             raise ValueError("there is no MOTION")
         joints = _skeleton(iter(hierarchy.split()))
-        rate, values = _frames(frames, sum(len(joint.channels) for joint in joints))
+        rate, values = _frames(frames[0], sum(len(joint.channels) for joint in joints))
+        if len(values) * len(joints) > MOST_ROTATIONS:
+            raise ValueError(
+                f"{len(values)} frames of {len(joints)} joints are more rotations than {MOST_ROTATIONS}, the most"
+            )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     rotations, root = _posed(joints, values)
@@ -75,7 +86,7 @@ def _skeleton(words: Iterator[str]) -> list[_Joint]:
                 joints[open_blocks[-1]].offset = offset
         elif word == "CHANNELS" and open_blocks and open_blocks[-1] >= 0:
             count = _next(words)
-            if not count.isdecimal() or int(count) > 6:
+            if count not in list("0123456"):
                 raise ValueError(f"CHANNELS is followed by {count!r}, expected 0 to 6")
             joints[open_blocks[-1]].channels = [_channel(_next(words)) for _ in range(int(count))]
         elif word != "HIERARCHY":
@@ -92,15 +103,17 @@ def _frames(text: str, channels: int) -> tuple[float, np.ndarray]:
     if len(head) < 5 or head[0] != "Frames:" or head[2:4] != ["Frame", "Time:"]:
         raise ValueError("MOTION is not followed by `Frames: <number> Frame Time: <seconds>`")
     frames, seconds = head[1], _number(head[4])
-    if not frames.isdecimal() or seconds <= 0:
+    if not frames.isdecimal() or len(frames) > MOST_DIGITS or seconds < SHORTEST:
         raise ValueError(f"the motion has {frames} frames of {head[4]} s each, expected positive numbers")
+    if channels == 0:
+        raise ValueError("the hierarchy has no channels, so there is no motion")
     if len(words) - 5 != int(frames) * channels:
         raise ValueError(f"the motion has {len(words) - 5} numbers, expected {frames} frames of {channels} channels")
     try:
         values = np.array(words[5:], dtype=np.float64).reshape(int(frames), channels)
     except ValueError:
         raise ValueError("the motion holds something that is not a number") from None
-    if not np.isfinite(values).all():
+    if not (np.abs(values) <= LARGEST).all():
         raise ValueError("the motion holds numbers that are not finite")
     return 1 / seconds, values
 
@@ -154,6 +167,6 @@ def _number(word: str) -> float:
         number = float(word)
     except ValueError:
         raise ValueError(f"{word!r} stands where a number is expected") from None
-    if not np.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise ValueError(f"{word!r} stands where a finite number is expected")
     return number

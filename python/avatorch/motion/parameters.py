@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -61,11 +62,14 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndar
         reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if reader is None:
             raise ValueError(f"{key} has npy version {version}, expected 1.0 or 2.0")
-        shape, fortran, dtype = reader(file)
+        try:
+            shape, fortran, dtype = reader(file)
+        except (TypeError, SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
+            raise ValueError(f"the header of {key} is no npy header") from None
         if dtype.hasobject or dtype.kind not in "fiubSU":
             raise ValueError(f"{key} holds {dtype}, expected numbers or text")
         size = math.prod(shape) * dtype.itemsize
-        if size > info.file_size:
+        if not (0 <= size <= info.file_size and all(length >= 0 for length in shape)):
             raise ValueError(f"{key} says that it has {size} bytes, and has at most {info.file_size}")
         data = file.read(size)
     if len(data) != size:
@@ -128,14 +132,20 @@ def _numbers(key: str, array: np.ndarray | None, shape: tuple[int, ...]) -> Tens
         return torch.zeros(shape)
     if array.dtype.kind not in "fiu" or array.size != math.prod(shape):
         raise ValueError(f"{key} is {array.dtype} {list(array.shape)}, expected numbers {list(shape)}")
-    numbers = array.astype(np.float32).reshape(shape)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        numbers = array.astype(np.float32).reshape(shape)
     if not np.isfinite(numbers).all():
         raise ValueError(f"{key} holds numbers that are not finite")
     return torch.from_numpy(numbers)
 
 
 def _vector(key: str, array: np.ndarray | None) -> Tensor:
-    return torch.zeros(0) if array is None else _numbers(key, array, (array.size,))
+    """[n], or the only row of [1, n]"""
+    if array is None:
+        return torch.zeros(0)
+    if array.ndim > 1 and math.prod(array.shape[:-1]) != 1:
+        raise ValueError(f"{key} has shape {list(array.shape)}, expected [n]: one shape for all frames")
+    return _numbers(key, array, (array.size,))
 
 
 def _rate(key: str, array: np.ndarray | None) -> float:

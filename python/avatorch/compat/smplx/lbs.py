@@ -128,4 +128,9 @@ def rooted(parents: Tensor) -> Tensor:
 
 def widened(tensor: Tensor) -> Tensor:
     """A 16-bit tensor as float32, which the operators compute in."""
-    return tensor.float() if tensor.dtype in _WIDENED else tensor
+    return tensor.to(widened_dtype(tensor.dtype))
+
+
+def widened_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 for 16-bit types."""
+    return torch.float32 if dtype in _WIDENED else dtype

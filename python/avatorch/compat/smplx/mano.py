@@ -62,6 +62,12 @@ class MANO(SMPL):
         self.use_pca = use_pca and num_pca_comps != HAND_POSE
         self.num_pca_comps = num_pca_comps
         self.flat_hand_mean = flat_hand_mean
+        available = len(data.hands_components)
+        if self.use_pca and available < num_pca_comps:
+            raise ValueError(
+                f"MANO: num_pca_comps is {num_pca_comps}, and the file has {available} hand components in "
+                "hands_components; use_pca=False needs none"
+            )
         self.np_hand_components = np.asarray(data.hands_components)[:num_pca_comps]
         if self.use_pca:
             self._store("hand_components", self.np_hand_components, rounded=False)
@@ -72,8 +78,7 @@ class MANO(SMPL):
         self.prepare()
 
     def _selector(self, vertex_ids: dict[str, int] | None, **kwargs: Any) -> VertexJointSelector:
-        tips = vertex_ids or VERTEX_IDS["mano"]
-        return VertexJointSelector.of([tips[name] for name in VERTEX_IDS["mano"]])
+        return VertexJointSelector.of(list(VERTEX_IDS["mano"].values()))
 
     def create_mean_pose(self, data_struct: Struct, flat_hand_mean: bool = False) -> Tensor:
         """[48]: the mean of the hand behind a root of zero."""
@@ -119,6 +124,9 @@ class MANO(SMPL):
         if not return_verts:
             output.joints = None
         return output
+
+    def _components(self, name: str) -> int | None:
+        return self.num_pca_comps if self.use_pca and name == "hand_pose" else None
 
     def _expanded(self, name: str, part: Tensor) -> Tensor:
         if not self.use_pca or name != "hand_pose":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from avatorch.rig import Posed, Rig, RiggedModule
 
 from . import model_file
+from .arguments import ArgumentCheck
 from .lbs import rooted, widened
 from .surface import Surface
 from .utils import ModelOutput, SMPLOutput, Struct, to_np, to_tensor
@@ -218,14 +219,18 @@ class SMPL(RiggedModule):
     ) -> Any:
         """Writes the results of one call into `output`."""
         matrices = self._takes_matrices or not pose2rot
+        self._check(pose, matrices, betas, expression, transl, vertex_offsets, joint_offsets)
         full_pose, parts = self._matrices(pose) if matrices else self._vectors(pose)
         betas = self._argument("betas", betas, of=full_pose)
         coefficients = betas
         if self.num_expression_coeffs or expression is not None:
             expression = self._argument("expression", expression, of=full_pose)
             coefficients = _joined({"betas": betas, "expression": expression})
-            output.expression = expression
         shift = getattr(self, "transl", None) if transl is None and not self._takes_matrices else transl
+        others = {"transl": shift, "vertex_offsets": vertex_offsets, "joint_offsets": joint_offsets}
+        _common_batch(
+            {"the pose": full_pose, "betas": betas} | {name: x for name, x in others.items() if x is not None}
+        )
         posed, surface = self._pose(
             coefficients, full_pose, shift, vertex_offsets, joint_offsets, whole=return_verts or not on_surface
         )
@@ -244,9 +249,11 @@ class SMPL(RiggedModule):
         dtype = self.v_template.dtype
         output.vertices = _like(vertices, dtype) if return_verts else None
         output.joints = _like(joints, dtype)
-        output.betas = betas.expand(batch, -1) if betas.shape[0] == 1 else betas
+        output.betas = betas.expand(batch, -1)
+        if hasattr(output, "expression"):
+            output.expression = None if expression is None else expression.expand(batch, -1)
         if return_full_pose:
-            output.full_pose = full_pose
+            output.full_pose = full_pose.expand(batch, *full_pose.shape[1:])
         output.A_global, output._shift = _like(posed.A_global, dtype), shift
         return output
 
@@ -282,11 +289,41 @@ class SMPL(RiggedModule):
         if self._takes_matrices:
             size = self.num_betas if name == "betas" else self.num_expression_coeffs
             return self.v_template.new_zeros(1 if of is None else of.shape[0], size)
-        if hasattr(self, name):
-            return getattr(self, name)
+        if (parameter := getattr(self, name, None)) is not None:
+            return parameter
         raise AttributeError(
             f"{type(self).__name__}: {name} is missing: give it, or construct the model with create_{name}=True"
         )
+
+    def _check(
+        self,
+        pose: dict[str, Tensor | None],
+        matrices: bool,
+        betas: Tensor | None,
+        expression: Tensor | None,
+        transl: Tensor | None,
+        vertex_offsets: Tensor | None,
+        joint_offsets: Tensor | None,
+    ) -> None:
+        """A sentence for an argument that is no tensor, on another device, or of another type or shape."""
+        check = ArgumentCheck(type(self).__name__, self.v_template)
+        directions = self._directions()
+        vertices, joints = self.v_template.shape[-2], self.parents.shape[0]
+        check.shape("betas", betas, directions[0].shape[2])
+        if len(directions) > 1:
+            check.shape("expression", expression, directions[1].shape[2])
+        check.shape("transl", transl, 3)
+        check.shape("vertex_offsets", vertex_offsets, vertices, 3)
+        check.shape("joint_offsets", joint_offsets, joints, 3)
+        for name, count in self._PARTS:
+            if matrices:
+                check.matrices(name, pose[name], count)
+            else:
+                check.vectors(name, pose[name], count, self._components(name))
+
+    def _components(self, name: str) -> int | None:
+        """How many numbers this part of the pose has where they are components."""
+        return None
 
     def _vectors(self, pose: dict[str, Tensor | None]) -> tuple[Tensor, dict[str, Tensor]]:
         """The full pose [B, 3 J] and each part of it, as vectors."""
@@ -301,7 +338,7 @@ class SMPL(RiggedModule):
         for name, joints in self._PARTS:
             given = pose[name]
             if given is not None:
-                parts[name] = given if given.ndim == 4 else given.reshape(-1, joints, 3, 3)
+                parts[name] = given.reshape(-1, joints, 3, 3)
             elif self._takes_matrices:
                 identity = torch.eye(3, dtype=self.v_template.dtype, device=self.v_template.device)
                 parts[name] = identity.expand(1, joints, 3, 3)
@@ -312,7 +349,8 @@ class SMPL(RiggedModule):
                 rotations = torch.ops.smplx.rodrigues(widened(vectors).unflatten(1, (joints, 3)))
                 parts[name] = rotations.to(vectors.dtype)
             first += joints
-        return _joined(parts), parts
+        as_given = {name: given for name, given in pose.items() if given is not None}
+        return _joined(parts), parts | as_given
 
     def _expanded(self, name: str, part: Tensor) -> Tensor:
         """A part of the pose with 3 numbers a joint."""
@@ -320,8 +358,11 @@ class SMPL(RiggedModule):
 
     def _shaped(self, betas: Tensor) -> Tensor:
         """The template with these betas, [B, V, 3]."""
-        tensors = widened(self.v_template), widened(self.shapedirs), widened(betas)
-        return torch.ops.smplx.blend_shapes(*tensors).to(self.v_template.dtype)
+        template = widened(self.v_template)
+        own = template.ndim == 3  # a template for each body
+        tensors = torch.zeros_like(template[0]) if own else template, widened(self.shapedirs), widened(betas)
+        shaped = torch.ops.smplx.blend_shapes(*tensors)
+        return (template + shaped if own else shaped).to(self.v_template.dtype)
 
     def _mapped(self, joints: Tensor, vertices: Tensor) -> Tensor:
         return self.joint_mapper(joints)
@@ -382,12 +423,18 @@ class SMPLLayer(SMPL):
 
 def _joined(parts: dict[str, Tensor]) -> Tensor:
     """Parts [B|1, n, ...] side by side: [B, sum of n, ...]."""
+    batch = _common_batch(parts)
+    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts.values()], 1)
+
+
+def _common_batch(parts: dict[str, Tensor]) -> int:
+    """The first dimension of all, where it is not 1."""
     sizes = {name: part.shape[0] for name, part in parts.items()}
     batch = next((size for size in sizes.values() if size != 1), 1)
     wrong = [f"{name} {size}" for name, size in sizes.items() if size not in (1, batch)]
     if wrong:
         raise ValueError(f"the arguments of a call have different batches: {batch}, but {', '.join(wrong)}")
-    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts.values()], 1)
+    return batch
 
 
 def _like(tensor: Tensor, dtype: torch.dtype) -> Tensor:

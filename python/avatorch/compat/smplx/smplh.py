@@ -134,6 +134,9 @@ class SMPLH(SMPL):
             output, pose, betas, transl, return_verts, return_full_pose, pose2rot, vertex_offsets, joint_offsets
         )
 
+    def _components(self, name: str) -> int | None:
+        return self.num_pca_comps if self.use_pca and name.endswith("hand_pose") else None
+
     def _expanded(self, name: str, part: Tensor) -> Tensor:
         if not self.use_pca or not name.endswith("hand_pose"):
             return part

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from avatorch import _native, audio, kernels, picture, setup
+from avatorch.whole_file import write_whole
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,11 +82,12 @@ def _write_npy(path: Path, values: Tensor) -> None:
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}"
     header += " " * (-(len(header) + 11) % 64) + "\n"
     numbers = values.contiguous().flatten().tolist()
-    path.write_bytes(
+    write_whole(
+        path,
         b"\x93NUMPY\x01\x00"
         + struct.pack("<H", len(header))
         + header.encode()
-        + struct.pack(f"<{len(numbers)}f", *numbers)
+        + struct.pack(f"<{len(numbers)}f", *numbers),
     )
 
 

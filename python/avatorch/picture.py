@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from avatorch.whole_file import write_whole
 
 # Dark to bright: purple, magenta, orange, pale yellow.
 COLOURS = torch.tensor([[5, 5, 20], [80, 20, 110], [185, 55, 85], [245, 140, 50], [250, 250, 190]])
@@ -61,7 +62,7 @@ def write_png(path: str | os.PathLike[str], spectrogram: Tensor, seconds_per_fra
     picture[TOP : TOP + height, LEFT : LEFT + width] = cells
     draw_time(picture, height, width, frames * seconds_per_frame)
     draw_bands(picture, height, n_mels)
-    Path(path).write_bytes(png(picture.to(torch.uint8)))
+    write_whole(path, png(picture.to(torch.uint8)))
 
 
 def coloured(values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import avatorch.compat.smplx as smplx
 from compat import models
+from model import synthetic
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -174,6 +176,34 @@ class Exported(torch.nn.Module):
     def forward(self, betas: Tensor, body_pose: Tensor) -> tuple[Tensor, Tensor]:
         output = self.model(betas=betas, body_pose=body_pose)
         return output.vertices, output.joints
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "sentence"),
+    [
+        ("SMPL", {"num_betas": -1}, ValueError, "SMPL: num_betas is -1, expected at least 0"),
+        ("SMPL", {"batch_size": 1.5}, TypeError, "SMPL: batch_size is 1.5, expected a whole number"),
+        ("SMPL", {"dtype": torch.int64}, TypeError, "SMPL: dtype is torch.int64, expected torch.float32 or another"),
+        ("SMPL", {"age": "kid"}, ValueError, "age='kid' needs kid_template_path"),
+        ("SMPLX", {"num_expression_coeffs": -3}, ValueError, "num_expression_coeffs is -3, expected at least 0"),
+        ("SMPLX", {"num_pca_comps": -1}, ValueError, "num_pca_comps is -1, expected at least 0"),
+    ],
+)
+def test_options_that_cannot_be(
+    kind: str, options: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    make = {"SMPL": synthetic.smpl, "SMPLX": synthetic.smplx}[kind]
+    file = synthetic.save_npz(tmp_path / f"{kind}_NEUTRAL.npz", make(vertices=60, faces=40))
+    with pytest.raises(error, match=sentence):
+        getattr(smplx, kind)(str(file), **options)
+    with pytest.raises(TypeError, match="model_path is None, expected a file or a folder"):
+        getattr(smplx, kind)(None)
+
+
+def test_parents_of_numpy() -> None:
+    turns, joints = torch.eye(3).expand(2, 3, 3, 3), torch.randn(2, 3, 3)
+    posed, _ = smplx.lbs.batch_rigid_transform(turns, joints, np.array([-1, 0, 1]))
+    torch.testing.assert_close(posed, joints)
 
 
 def test_exported(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import struct
 from pathlib import Path
@@ -264,3 +265,19 @@ def test_motions_that_cannot_be_saved(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             export.save_motion(tmp_path / "b.npz", dataclasses.replace(walk, **change))
+
+
+def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mesh.obj"
+    export.save_obj(path, torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
+    before = path.read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:7])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        export.save_obj(path, torch.ones(4, 3), torch.tensor([[0, 1, 3]]))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

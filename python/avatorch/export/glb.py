@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from avatorch.body import Body
 from avatorch.export.gltf import Document
 from avatorch.pose import Rotations
+from avatorch.whole_file import write_whole
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def save_glb(
         _stand(document, body, skeleton, joints, quaternions[0], places[0], weights)
     else:
         _move(document, body, skeleton, joints, quaternions, places, weights, frames, frame_rate)
-    Path(path).write_bytes(document.binary())
+    write_whole(path, document.binary())
 
 
 def _mesh(document: Document, body: Body, vertices: np.ndarray, keys: dict[str, np.ndarray]) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
+
+from avatorch.whole_file import write_whole
 
 PathLike = str | os.PathLike[str]
 
@@ -16,7 +17,7 @@ def save_obj(path: PathLike, vertices: Tensor, faces: Tensor) -> None:
     points, triangles = _mesh(vertices, faces)
     lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in points.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (triangles + 1).tolist()]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="ascii")
+    write_whole(path, ("\n".join(lines) + "\n").encode("ascii"))
 
 
 def save_ply(path: PathLike, vertices: Tensor, faces: Tensor, colours: Tensor | None = None) -> None:
@@ -48,7 +49,7 @@ def save_ply(path: PathLike, vertices: Tensor, faces: Tensor, colours: Tensor | 
         "property list uchar int vertex_indices",
         "end_header\n",
     ]
-    Path(path).write_bytes("\n".join(header).encode() + rows.tobytes() + polygons.tobytes())
+    write_whole(path, "\n".join(header).encode() + rows.tobytes() + polygons.tobytes())
 
 
 def _mesh(vertices: Tensor, faces: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avatorch.motion.parameters import OF_WIDTH
 from avatorch.motion.sequence import Motion
+from avatorch.whole_file import write_whole
 
 
 def save_motion(path: str | os.PathLike[str], motion: Motion) -> None:
@@ -33,5 +34,6 @@ def save_motion(path: str | os.PathLike[str], motion: Motion) -> None:
         "mocap_framerate": np.array(motion.frame_rate),
         "gender": np.array(motion.gender or "neutral"),
     }
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_whole(path, content.getvalue())

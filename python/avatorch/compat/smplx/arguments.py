@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .lbs import widened_dtype
+
+
+def check_options(model: str, dtype: torch.dtype, **counts: int) -> None:
+    """Of a constructor: real numbers, and counts of things."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"{model}: dtype is {dtype!r}, expected torch.float32 or another type of real numbers")
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or isinstance(count, bool):
+            raise TypeError(f"{model}: {name} is {count!r}, expected a whole number")
+        if count < 0:
+            raise ValueError(f"{model}: {name} is {count}, expected at least 0")
 
 
 class ArgumentCheck(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import check_options
 from .smpl import SHORT_SHAPE_SPACE, SMPL
 from .surface import Surface
 from .utils import Struct, find_joint_kin_chain, to_np
@@ -35,6 +36,7 @@ class Expressive(SMPL):
         first = self.SHAPE_SPACE_DIM if long else SHORT_SHAPE_SPACE
         most = self.EXPRESSION_SPACE_DIM if long else SHORT_SHAPE_SPACE
         directions = shapedirs[:, :, first : first + min(wanted, most)]
+        check_options(self.name(), self.dtype, num_expression_coeffs=wanted)
         self._num_expression_coeffs: int = directions.shape[-1]
         if wanted > self._num_expression_coeffs:
             warnings.warn(

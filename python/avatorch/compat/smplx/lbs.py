@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ def lbs(
     shapedirs: Tensor,  # [V, 3, C]
     posedirs: Tensor,  # [9 (J - 1), 3 V]
     J_regressor: Tensor,  # [J, V]
-    parents: Tensor,  # [J]
+    parents: Tensor | np.ndarray,  # [J]
     lbs_weights: Tensor,  # [V, J]
     pose2rot: bool = True,
     *_: Any,
@@ -39,7 +40,7 @@ def lbs(
     if v_template.ndim == 3 and len(v_template) == 1:
         v_template = v_template[0]
     vertices, posed, *_rest, A_global, _v_posed = torch.ops.smplx.forward(
-        betas, pose, None, v_template, shapedirs, posedirs, J_regressor, rooted(parents), lbs_weights
+        betas, pose, None, v_template, shapedirs, posedirs, J_regressor, rooted(parents, v_template.device), lbs_weights
     )
     return (vertices, posed, A_global) if return_A else (vertices, posed)
 
@@ -52,11 +53,12 @@ def batch_rodrigues(rot_vecs: Tensor, epsilon: float = 1e-8) -> Tensor:
 def batch_rigid_transform(
     rot_mats: Tensor,  # [B, J, 3, 3]
     joints: Tensor,  # [B, J, 3]
-    parents: Tensor,  # [J]
+    parents: Tensor | np.ndarray,  # [J]
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """Posed joints [B, J, 3], and the transforms [B, J, 4, 4] that carry points of the rest shape."""
-    posed, transforms = torch.ops.smplx.kinematic_chain(widened(rot_mats), widened(joints), rooted(parents))
+    tree = rooted(parents, joints.device)
+    posed, transforms = torch.ops.smplx.kinematic_chain(widened(rot_mats), widened(joints), tree)
     return posed.to(rot_mats.dtype), transforms.to(rot_mats.dtype)
 
 
@@ -121,9 +123,9 @@ def transform_mat(R: Tensor, t: Tensor) -> Tensor:
     return torch.cat([upper, last], dim=1)
 
 
-def rooted(parents: Tensor) -> Tensor:
+def rooted(parents: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """Parents [J] whose first joint is a root, whatever the file has there."""
-    return nn.functional.pad(parents[1:].long(), (1, 0), value=-1)
+    return nn.functional.pad(torch.as_tensor(parents, device=device)[1:].long(), (1, 0), value=-1)
 
 
 def widened(tensor: Tensor) -> Tensor:

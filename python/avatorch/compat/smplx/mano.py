@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import check_options
 from .smpl import SMPL, Value
 from .smplh import HAND_POSE
 from .utils import MANOOutput, Struct
@@ -60,6 +61,7 @@ class MANO(SMPL):
         )
         self.is_rhand = is_rhand
         self.use_pca = use_pca and num_pca_comps != HAND_POSE
+        check_options(self.name(), dtype, num_pca_comps=num_pca_comps)
         self.num_pca_comps = num_pca_comps
         self.flat_hand_mean = flat_hand_mean
         available = len(data.hands_components)

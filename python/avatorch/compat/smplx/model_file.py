@@ -22,6 +22,8 @@ def read(path: str | os.PathLike[str], family: str, name: str, ext: str) -> Stru
 
     They have the names of the official files, but `posedirs` is [9 (J - 1), 3 V] and `kintree_table` [1, J].
     """
+    if path is None:
+        raise TypeError("model_path is None, expected a file or a folder of them")
     file = _find(Path(path), name, ext)
     content = _native.load_model(file, None, None)
     if content["family"] not in (family, "generic"):
@@ -52,9 +54,11 @@ def pose_directions(posedirs: np.ndarray) -> np.ndarray:
     return posedirs if posedirs.ndim == 2 else posedirs.reshape(-1, posedirs.shape[2]).T
 
 
-def read_kid_template(path: str) -> np.ndarray:
+def read_kid_template(path: str, vertices: int) -> np.ndarray:
     """The mean-free template of a child, [V, 3]."""
+    if not path:
+        raise ValueError("age='kid' needs kid_template_path, the file of a template")
     template = np.load(path, allow_pickle=False)
-    if template.ndim != 2 or template.shape[1] != 3:
-        raise ValueError(f"{path}: the kid template has shape {list(template.shape)}, expected [V, 3]")
+    if template.shape != (vertices, 3):
+        raise ValueError(f"{path}: the kid template has shape {list(template.shape)}, expected [{vertices}, 3]")
     return template - template.mean(axis=0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avatorch.rig import Posed, Rig, RiggedModule
 
 from . import model_file
-from .arguments import ArgumentCheck
+from .arguments import ArgumentCheck, check_options
 from .lbs import rooted, widened
 from .surface import Surface
 from .utils import ModelOutput, SMPLOutput, Struct, to_np, to_tensor
@@ -71,6 +71,7 @@ class SMPL(RiggedModule):
         Every `create_*` makes a parameter [batch_size, ...], used where a call leaves that argument out.
         """
         super().__init__()
+        check_options(self.name(), dtype, num_betas=num_betas, batch_size=batch_size)
         self.gender = gender
         self.age = age
         data = data_struct or self._read(model_path, gender, **kwargs)
@@ -114,7 +115,7 @@ class SMPL(RiggedModule):
         self._num_betas = min(num_betas, available)
         shapedirs = shapedirs[:, :, : self._num_betas]
         if self.age == "kid":
-            kid = model_file.read_kid_template(kid_template_path)
+            kid = model_file.read_kid_template(kid_template_path, len(shapedirs))
             shapedirs = np.concatenate([shapedirs, to_np(kid - data.v_template)[:, :, None]], 2)
             self._num_betas += 1
         return shapedirs
@@ -385,7 +386,7 @@ class SMPL(RiggedModule):
             shapedirs=widened(directions[0] if len(directions) == 1 else torch.cat(directions, 2)),
             posedirs=widened(self.posedirs),
             J_regressor=widened(self.J_regressor),
-            parents=rooted(self.parents),
+            parents=rooted(self.parents, self.parents.device),
             lbs_weights=widened(self.lbs_weights),
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import check_options
 from .smpl import SMPL, Value
 from .utils import SMPLHOutput, Struct
 
@@ -70,6 +71,7 @@ class SMPLH(SMPL):
             **kwargs,
         )
         self.use_pca = use_pca
+        check_options(self.name(), dtype, num_pca_comps=num_pca_comps)
         self.num_pca_comps = num_pca_comps
         self.flat_hand_mean = flat_hand_mean
         for side in ("left", "right"):

@@ -1,0 +1,32 @@
+"""Stages: what moves when, for how many steps, with which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from avatorch.fit.problem import Problem
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`free` names unknowns, `"root"`, or joints as `"pose:left_knee,right_knee"`; the rest stands still."""
+
+    free: Sequence[str]
+    steps: int
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Factors of terms by their names; 0 leaves one out."""
+
+
+def default_schedule(problem: Problem, steps: Sequence[int]) -> list[Stage]:
+    """First where the body stands, then how, then everything. `steps` of the three stages."""
+    unknowns = problem.unknowns.sizes
+    place = [name for name in ("transl", "root") if name in unknowns or (name == "root" and "pose" in unknowns)]
+    stance = [name for name in ("betas", "pose", "transl", "camera") if name in unknowns]
+    stages = [Stage(place, steps[0]), Stage(stance, steps[1]), Stage(list(unknowns), steps[2])]
+    stages = [stage for stage in stages if stage.free]
+    return [stage for stage, after in zip(stages, [*stages[1:], None], strict=True) if not _same(stage, after)]
+
+
+def _same(stage: Stage, after: Stage | None) -> bool:
+    return after is not None and set(stage.free) == set(after.free)

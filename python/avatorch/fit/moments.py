@@ -3,7 +3,7 @@
 A vertex moves by sum over joints j of w_j (W_j x x_j + T_j), with one twist (W_j, T_j) for each joint: the sum of the
 rotations above it. So the matrix over the twists needs only moments of the vertices that two joints share,
     sum over vertices of c w_j w_l (v; 1)(v; 1)^T,
-one product with a constant matrix; sums over what is below a joint then lead to its rotation. The curvature of pose
+one product with a sparse matrix; sums over what is below a joint then lead to its rotation. The curvature of pose
 correctives is left out: that changes the length of a step, not where it ends.
 """
 
@@ -14,22 +14,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from avatorch.body import Body
-from avatorch.fit.jacobian import Skeleton, cross_matrix, joints_by_shape
+from avatorch.fit.jacobian import Skeleton, joints_by_shape
+from avatorch.fit.twists import Pairs, curl, sparse, times, twists
 from avatorch.rig import Posed
 
+MOST_CONSTANTS = 1 << 24  # numbers that may be kept for a body
 
-class Moments:
-    """What only depends on the model: the pairs of joints that share a vertex."""
+
+class WeightedMoments:
+    """For weights of their own in each frame: every vertex is visited."""
 
     def __init__(self, body: Body) -> None:
-        weights = body.lbs_weights
-        used = (weights != 0).to(weights)
-        self.first, self.second = (used.T @ used).nonzero().T  # [p] each
-        self.pairs = weights[:, self.first] * weights[:, self.second]  # [V, p]
-        self.upper = torch.triu_indices(4, 4, device=weights.device)
-        self.entry = torch.zeros(4, 4, dtype=torch.long, device=weights.device)
-        self.entry[self.upper[0], self.upper[1]] = torch.arange(10, device=weights.device)
-        self.entry = torch.maximum(self.entry, self.entry.T)
+        self.pairs = Pairs(body)
+        self.products = sparse(self.pairs.products)  # [p, V]
+        self.weights, self.transposed = sparse(body.lbs_weights), sparse(body.lbs_weights.T)  # [V, J], [J, V]
 
     def normal_matrix(
         self,
@@ -41,53 +39,90 @@ class Moments:
         coefficients: Tensor,  # [C']
     ) -> Tensor:
         """[B, C' + 3 K + 3, C' + 3 K + 3]: shape, rotations, translation."""
-        vertices = pad(posed.v_posed, (0, 1), value=1.0)  # [B, V, 4]
-        twists = _twists(bones, joints)  # [B, 6 J, 3 K + 3]
-        pose = twists.transpose(1, 2) @ (self._over_twists(bones, vertices, weights) @ twists)
+        vertices = pad(posed.v_posed, (0, 1), value=1.0).transpose(0, 1)  # [V, B, 4]
+        paid = weights.T[..., None, None]  # [V, B, 1, 1]
+        squares = times(self.products, vertices[..., None] * (paid * vertices[..., None, :]))  # [p, B, 4, 4]
+        moved_by = twists(bones, joints)  # [B, 6 J, 3 K + 3]
+        pose = moved_by.mT @ (self.pairs.over_twists(bones, squares.transpose(0, 1)) @ moved_by)
         if not len(coefficients):
             return pose
-        carried = joints_by_shape(body, bones, coefficients)[1].flatten(2)  # [B, J, 3 C']
-        turned = (body.lbs_weights @ bones.A_global[:, :, :3, :3].flatten(2)).unflatten(-1, (3, 3))
-        moved = turned @ body.shapedirs[:, :, coefficients]  # [B, V, 3, C']
-        moved = moved + (body.lbs_weights @ carried).unflatten(-1, (3, -1))
-        weighted = moved * weights[..., None, None]
-        shape = weighted.flatten(1, 2).transpose(1, 2) @ moved.flatten(1, 2)
-        met = vertices[..., None] * weighted.flatten(2)[:, :, None]  # [B, V, 4, 3 C']
-        met = (body.lbs_weights.T @ met.flatten(2)).unflatten(-1, (4, -1))
-        met = (bones.A_global @ met).unflatten(-1, (3, -1))  # [B, J, 4, 3, C'], each joint's own place of the vertex
-        turning = torch.stack([met[:, :, (i + 1) % 3, (i + 2) % 3] - met[:, :, (i + 2) % 3, (i + 1) % 3] for i in range(3)], 2)
-        mixed = twists.transpose(1, 2) @ torch.cat([turning, met[:, :, 3]], 2).flatten(1, 2)
-        return torch.cat([torch.cat([shape, mixed.transpose(1, 2)], 2), torch.cat([mixed, pose], 2)], 1)
-
-    def _over_twists(self, bones: Skeleton, vertices: Tensor, weights: Tensor) -> Tensor:
-        """[B, 6 J, 6 J]"""
-        batch, joints = bones.places.shape[:2]
-        squares = vertices[..., self.upper[0]] * vertices[..., self.upper[1]] * weights[..., None]  # [B, V, 10]
-        shared = squares.transpose(1, 2) @ self.pairs  # [B, 10, p]
-        shared = shared[:, self.entry].permute(0, 3, 1, 2)  # [B, p, 4, 4]
-        A = bones.A_global
-        shared = A[:, self.first] @ shared @ A[:, self.second].transpose(-1, -2)
-        products, mass = shared[..., :3, :3], shared[..., 3, 3]
-        identity = torch.eye(3, dtype=A.dtype, device=A.device)
-        trace = products.diagonal(dim1=-2, dim2=-1).sum(-1)
-        blocks = torch.cat(
-            [
-                torch.cat([trace[..., None, None] * identity - products.mT, cross_matrix(shared[..., :3, 3])], -1),
-                torch.cat([-cross_matrix(shared[..., 3, :3]), mass[..., None, None] * identity], -1),
-            ],
-            -2,
-        )  # [B, p, 6, 6]
-        matrix = A.new_zeros(batch, joints, joints, 6, 6)
-        matrix[:, self.first, self.second] = blocks
-        return matrix.transpose(2, 3).flatten(3).flatten(1, 2)
+        carried = joints_by_shape(body, bones, coefficients)[1]  # [B, J, 3, C']
+        turned = times(self.weights, bones.A_global[:, :, :3, :3].transpose(0, 1))  # [V, B, 3, 3]
+        moved = turned @ body.shapedirs[:, None, :, coefficients]
+        moved = moved + times(self.weights, carried.transpose(0, 1))  # [V, B, 3, C']
+        weighted = moved * paid
+        shape = torch.einsum("vbxc,vbxd->bcd", weighted, moved)
+        met = vertices[..., None] * weighted.flatten(2)[:, :, None]  # [V, B, 4, 3 C']
+        met = bones.A_global @ times(self.transposed, met).transpose(0, 1)
+        met = met.unflatten(-1, (3, -1))  # [B, J, 4, 3, C'], with each joint's own place of the vertex
+        mixed = moved_by.mT @ torch.cat([curl(met[:, :, :3]), met[:, :, 3]], 2).flatten(1, 2)
+        return torch.cat([torch.cat([shape, mixed.mT], 2), torch.cat([mixed, pose], 2)], 1)
 
 
-def _twists(bones: Skeleton, joints: Tensor) -> Tensor:
-    """Each joint's twist for each unknown, [B, 6 J, 3 K + 3]."""
-    axes = bones.frames[:, joints]  # [B, K, 3, 3]
-    moves = cross_matrix(bones.places[:, joints]) @ axes
-    one = torch.cat([axes, moves], 2)  # [B, K, 6, 3]
-    everywhere = bones.below[:, None, joints, None] * one.transpose(1, 2)[:, None]  # [B, J, 6, K, 3]
-    shift = pad(torch.eye(3, dtype=axes.dtype, device=axes.device), (0, 0, 3, 0))  # [6, 3]
-    shift = shift.expand(*bones.places.shape[:2], 6, 3)
-    return torch.cat([everywhere.flatten(3), shift], 3).flatten(1, 2)
+class ConstantMoments:
+    """For weights that all frames have in common: what the vertices say is summed up once.
+
+    A shaped vertex is a sum over m of S_m b_m, with b_0 = 1 for the template. So every moment is a polynomial in b whose
+    coefficients, sums over vertices of w_j w_l S_m S_m'^T, only depend on the model; no step looks at a vertex.
+    """
+
+    def __init__(self, body: Body, weights: Tensor, coefficients: Tensor) -> None:
+        """weights [V]; coefficients [M - 1], the columns of shapedirs that are not zero in some frame."""
+        self.pairs, self.coefficients = Pairs(body), coefficients
+        products = sparse(self.pairs.products * weights)
+        basis = torch.cat([body.v_template[..., None], body.shapedirs[..., coefficients]], 2)  # [V, 3, M]
+        squares = [times(products, basis[:, :, m, None, None] * basis[:, None]) for m in range(basis.shape[2])]
+        self.squares = torch.stack(squares)  # [M, p, 3, 3, M]
+        self.sums = times(products, basis)  # [p, 3, M]
+        self.mass = times(products, torch.ones_like(basis[:, 0, :1]))[:, 0]  # [p]
+
+    @staticmethod
+    def size(pairs: int, columns: int) -> int:
+        """How many numbers it keeps."""
+        return 9 * pairs * (columns + 1) ** 2
+
+    def normal_matrix(
+        self,
+        body: Body,
+        shape: Tensor,  # [B, M - 1]
+        bones: Skeleton,
+        factor: float,  # of all weights
+        joints: Tensor,  # [K]
+        chosen: Tensor,  # [C'], which of the coefficients
+    ) -> Tensor:
+        """[B, C' + 3 K + 3, C' + 3 K + 3]: shape, rotations, translation."""
+        b = pad(shape, (1, 0), value=1.0)  # [B, M]
+        squares = (b @ self.squares.flatten(1)).unflatten(1, self.squares.shape[1:])  # [B, p, 3, 3, M]
+        second = (squares @ b[:, None, None, :, None])[..., 0]  # [B, p, 3, 3]
+        first = (b @ self.sums.flatten(0, 1).T).unflatten(1, (-1, 3))[..., None]  # [B, p, 3, 1]
+        mass = self.mass[None, :, None, None].expand(len(b), -1, 1, 1)
+        whole = torch.cat([torch.cat([second, first], 3), torch.cat([first.mT, mass], 3)], 2)
+        moved_by = twists(bones, joints)
+        pose = moved_by.mT @ (self.pairs.over_twists(bones, whole) @ moved_by)
+        if not len(chosen):
+            return factor * pose
+        carried = joints_by_shape(body, bones, self.coefficients[chosen])[1]  # [B, J, 3, C']
+        by_shape, by_twist = 0.0, b.new_zeros(len(b), bones.places.shape[1], 6, len(chosen))
+        squares, sums = squares[..., 1 + chosen], self.sums[..., 1 + chosen]
+        between = self.squares[1 + chosen][..., 1 + chosen]  # [C', p, 3, 3, C']
+        for one, other, counted in self._orders():
+            G, a = bones.A_global[:, one, :3, :3], bones.A_global[:, one, :3, 3:]
+            H, carry = bones.A_global[:, other, :3, :3], carried[:, other]
+            drift = H @ sums + mass * carry  # [B, p, 3, C'], sums of what the other joint moves by shape
+            met = torch.einsum("bpxh,bphyc,bpzy->bpxzc", G, squares, H)
+            met = met + a[..., None] * (H @ sums)[:, :, None] + (G @ first + mass * a)[..., None] * carry[:, :, None]
+            found = torch.cat([curl(met), drift], 2) * counted[:, None, None]
+            by_twist = by_twist.index_add(1, one, found)
+            turn = (G.mT @ H) * counted[:, None, None]
+            by_shape = by_shape + torch.einsum("bpxy,cpxyd->bcd", turn, between)
+            G_sums, mine = G @ sums, carried[:, one] * counted[:, None, None]
+            across = torch.einsum("bpxc,bpxd->bcd", G_sums * counted[:, None, None], carry)
+            by_shape = by_shape + across + torch.einsum("bpxc,bpxd->bcd", mine, drift)
+        mixed = moved_by.mT @ by_twist.flatten(1, 2)
+        return factor * torch.cat([torch.cat([by_shape, mixed.mT], 2), torch.cat([mixed, pose], 2)], 1)
+
+    def _orders(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Both orders of each pair; a joint with itself counts once."""
+        first, second = self.pairs.first, self.pairs.second
+        once = torch.ones_like(self.mass)
+        return [(first, second, once), (second, first, (first != second).to(once))]

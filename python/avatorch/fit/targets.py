@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avatorch.body import Body
 from avatorch.fit.jacobian import joint_points, skinned_points
-from avatorch.fit.moments import Moments
+from avatorch.fit.moments import MOST_CONSTANTS, ConstantMoments, WeightedMoments
 from avatorch.fit.robust import Kernel
 from avatorch.fit.terms import Columns, Term, known, of_rows, normal_matrix
 
@@ -153,7 +153,7 @@ class Vertices(PointTerm):
         self.target, confidence = known(target, confidence, "Vertices")
         super().__init__(sigma, confidence, robust, name)
         self.chosen = None if vertices is None else torch.as_tensor(vertices)
-        self._moments: Moments | None = None
+        self._moments: ConstantMoments | WeightedMoments | None = None
 
     def vertices(self, body: Body) -> Tensor | None:
         return self.chosen
@@ -173,7 +173,20 @@ class Vertices(PointTerm):
         self.points = Points(corners=corners[None, :, None], shares=like.new_ones(1, len(chosen), 1))
         check_frames(self, self.target, problem)
         if self.chosen is None:
-            self._moments = Moments(problem.body)
+            self._moments = self._of_mesh(problem)
+
+    def _of_mesh(self, problem: Problem) -> ConstantMoments | WeightedMoments:
+        """Sums over the vertices are constant where all frames trust each vertex alike."""
+        body, weighted = problem.body, WeightedMoments(problem.body)
+        named = {*problem.unknowns.slices, *problem.fixed}
+        own = torch.arange(body.num_betas if "betas" in named else 0)
+        face = torch.arange(body.num_expressions if "expression" in named else 0) + body.num_betas
+        self.shape = torch.cat([own, face]).to(body.v_template.device)
+        trust = self.confidence if self.confidence is not None else torch.ones_like(body.v_template[None, :, 0])
+        alike = self.kernel is None and bool((trust == trust[:1]).all())
+        if not alike or ConstantMoments.size(len(weighted.pairs), len(self.shape)) > MOST_CONSTANTS:
+            return weighted
+        return ConstantMoments(body, trust[0], self.shape)
 
     def image(self, points: Tensor, state: State) -> Tensor:
         return points - of_rows(self.target, state)
@@ -181,16 +194,29 @@ class Vertices(PointTerm):
     def footprint(self, body: Body, columns: Columns) -> int:
         if self._moments is None:
             return super().footprint(body, columns)
-        pairs, joints, n = self._moments.pairs.shape[1], body.num_joints, len(columns.every)
-        return self.items * (10 + 18 * len(columns.coefficients)) + 60 * pairs + 12 * joints * (6 * joints + n)
+        pairs, joints, n = len(self._moments.pairs), body.num_joints, len(columns.every)
+        own = 12 * joints * (6 * joints + n)
+        if isinstance(self._moments, ConstantMoments):
+            return own + 50 * pairs * (2 + len(self.shape))
+        return own + 60 * pairs + self.items * (16 + 18 * len(columns.coefficients))
 
     def curvature(self, state: State, columns: Columns) -> Tensor:
         if self._moments is None:
             return super().curvature(state, columns)
-        weights = self.weights(self.residuals(state), state)
-        matrix = self._moments.normal_matrix(
-            state.body, state.posed, state.bones, weights, columns.joints, columns.coefficients
-        )
+        if isinstance(self._moments, ConstantMoments):
+            zeros = {"betas": state.body.num_betas, "expression": state.body.num_expressions}
+            values = [state.given(name, size) for name, size in zeros.items()]
+            values = [torch.nn.functional.pad(v, (0, n - v.shape[1])) for v, n in zip(values, zeros.values(), strict=True)]
+            shape = torch.cat(values, 1)[:, self.shape]
+            chosen = (self.shape == columns.coefficients[:, None]).to(torch.uint8).argmax(1)
+            matrix = self._moments.normal_matrix(
+                state.body, shape, state.bones, 1 / self.sigma**2, columns.joints, chosen
+            )
+        else:
+            weights = self.weights(self.residuals(state), state)
+            matrix = self._moments.normal_matrix(
+                state.body, state.posed, state.bones, weights, columns.joints, columns.coefficients
+            )
         if not columns.transl:
             matrix = matrix[:, :-3, :-3]
         return torch.nn.functional.pad(matrix, (0, len(columns.camera)) * 2)

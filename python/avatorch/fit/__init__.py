@@ -19,7 +19,7 @@ from avatorch.fit.cloud import PointCloud
 from avatorch.fit.first_order import FirstOrder
 from avatorch.fit.initial import first_guess
 from avatorch.fit.levenberg_marquardt import LevenbergMarquardt
-from avatorch.fit.priors import Limits, Smooth, Values, joint_limits
+from avatorch.fit.priors import Limits, Smooth, Values, joint_limits, usual_priors
 from avatorch.fit.problem import Problem
 from avatorch.fit.robust import Kernel, cauchy, geman_mcclure, huber
 from avatorch.fit.schedule import Stage, default_schedule
@@ -55,4 +55,5 @@ __all__ = [
     "huber",
     "joint_limits",
     "solve",
+    "usual_priors",
 ]

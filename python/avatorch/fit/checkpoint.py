@@ -45,7 +45,11 @@ def packed(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> bytes:
     parts, end = [], 0
     for name, tensor in tensors.items():
         data = tensor.detach().cpu().contiguous().numpy().tobytes()
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [end, end + len(data)]}
+        header[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + len(data)],
+        }
         parts.append(data)
         end += len(data)
     text = json.dumps(header).encode()

@@ -52,7 +52,7 @@ class FirstOrder:
             part = min(self.taken / max(1, self.stage.steps), 1.0)
             for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
                 group["lr"] = rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * part)))))
-        self.optimiser.step(self._loss)
+        self.optimiser.step(self._loss)  # type: ignore[arg-type]  # LBFGS wants a tensor too
         for leaf in (self.own, self.common):
             leaf.data.nan_to_num_()
         self.taken += 1

@@ -21,10 +21,11 @@ def first_guess(problem: Problem) -> dict[str, Tensor]:
     """Starts of pose and transl, as far as targets say."""
     body, at_rest = problem.body, problem.body()
     for term in problem.terms:
-        if isinstance(term, Vertices) and term.chosen is None and "pose" in problem.unknowns.slices:
-            if len(term.target) == problem.frames:
-                confidence = torch.ones_like(term.target[..., 0]) if term.confidence is None else term.confidence
-                return part_by_part(body, term.target, confidence.expand(problem.frames, -1))
+        if not isinstance(term, Vertices) or "pose" not in problem.unknowns.slices:
+            continue
+        if term.chosen is None and len(term.target) == problem.frames:
+            trusted = torch.ones_like(term.target[..., 0]) if term.confidence is None else term.confidence
+            return part_by_part(body, term.target, trusted.expand(problem.frames, -1))
     seen, known, confidence = [], [], []
     for term in problem.terms:
         if isinstance(term, (Joints, Landmarks, Vertices)):
@@ -161,5 +162,3 @@ def _before_camera(term: Keypoints, known: Tensor) -> Tensor:
     depth = camera.focal.mean() * extent / size
     place = torch.cat([(middle - camera.centre) / camera.focal * depth[:, None], depth[:, None]], 1)
     return (place - camera.translation - centre) @ camera.rotation[0]
-
-

@@ -57,15 +57,13 @@ def cross_matrix(v: Tensor) -> Tensor:
 
 
 def left_jacobian(theta: Tensor) -> Tensor:
-    """How a rotation turns when its axis-angle changes: exp(theta + d) = exp(J d) exp(theta). [..., 3] -> [..., 3, 3]"""
+    """How a rotation turns with its axis-angle: exp(theta + d) = exp(J d) exp(theta). [..., 3] -> [..., 3, 3]"""
     square = theta.square().sum(-1)[..., None, None]
     small = square < 1e-4  # there the next term of each series is below 1e-12
     safe = torch.where(small, torch.ones_like(square), square)
     angle = safe.sqrt()
     first = torch.where(small, 0.5 - square / 24 + square.square() / 720, (1 - angle.cos()) / safe)
-    second = torch.where(
-        small, 1 / 6 - square / 120 + square.square() / 5040, (angle - angle.sin()) / (safe * angle)
-    )
+    second = torch.where(small, 1 / 6 - square / 120 + square.square() / 5040, (angle - angle.sin()) / (safe * angle))
     k = cross_matrix(theta)
     return torch.eye(3, dtype=theta.dtype, device=theta.device) + first * k + second * (k @ k)
 
@@ -112,7 +110,9 @@ def _correctives(body: Body, bones: Skeleton, turned: Tensor, corners: Tensor, j
     """What the pose correctives add, [B, U, 3, K, 3]; the root has none."""
     assert body.posedirs is not None
     per_joint = body.posedirs.reshape(len(bones.parents) - 1, 9, -1, 3)
-    moves = cross_matrix(bones.local[:, joints].transpose(-1, -2)) @ bones.rot_mats[:, joints, None]  # [B, K, axis, 3, 3]
+    moves = (
+        cross_matrix(bones.local[:, joints].transpose(-1, -2)) @ bones.rot_mats[:, joints, None]
+    )  # [B, K, axis, 3, 3]
     moves = torch.where((joints > 0)[:, None, None], moves.flatten(-2), 0)  # [B, K, axis, 9]
     result = turned.new_zeros(*turned.shape[:2], 3, len(joints), 3)
     for corner in range(corners.shape[2]):

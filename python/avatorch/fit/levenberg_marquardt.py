@@ -17,12 +17,12 @@ from avatorch.fit.terms import columns_of
 class LevenbergMarquardt:
     """Tens of steps. A step is taken where it lowers the cost; where it does not, the next one is shorter.
 
-    `tolerance`: a frame rests when an accepted step lowered its cost by less than this part.
+    `tolerance`: a frame rests when a step lowered its cost by less than this part, or could not lower it by more.
     """
 
     steps = (10, 20, 50)  # of a default schedule's stages
 
-    def __init__(self, *, damping: float = 1e-3, tolerance: float = 1e-5) -> None:
+    def __init__(self, *, damping: float = 1e-3, tolerance: float = 1e-6) -> None:
         self.first_damping, self.tolerance = damping, tolerance
 
     def begin(self, problem: Problem, stage: Stage, x: Tensor, saved: Mapping[str, Tensor] | None = None) -> None:
@@ -31,9 +31,7 @@ class LevenbergMarquardt:
             raise ValueError("LevenbergMarquardt: vertex_offsets are too many unknowns for it; take FirstOrder")
         self.problem, self.stage, self.x = problem, stage, x
         self.columns = columns_of(problem.unknowns, problem.unknowns.columns(stage.free))
-        self.ties = [
-            (term, stage.weights.get(term.name, 1.0)) for term in problem.terms if isinstance(term, Smooth)
-        ]
+        self.ties = [(term, stage.weights.get(term.name, 1.0)) for term in problem.terms if isinstance(term, Smooth)]
         groups = problem.unknowns.sequences if problem.together else problem.frames
         self.damping = torch.full((groups,), self.first_damping).to(x)  # [G]
         self.rests = torch.zeros(groups, dtype=torch.bool, device=x.device)  # [G]
@@ -46,10 +44,13 @@ class LevenbergMarquardt:
         problem, group = self.problem, self.problem.group
         moved = linear.step(problem.unknowns, self.columns.every, self.H, self.g, self.damping[group], self.ties)
         moved = torch.where(self.rests[group][:, None] | ~moved.isfinite(), 0, moved)
+        promised = -0.5 * problem.grouped((self.g * moved).sum(1))  # what the step would gain were all linear
         trial = self.x.index_add(1, self.columns.every, moved)
         costs, g, H = self._linearised(trial)
         before, after = problem.grouped(self.costs), problem.grouped(costs)
-        finite = problem.grouped((~(costs.isfinite() & g.isfinite().all(1) & H.isfinite().all(2).all(1))).to(costs)) == 0
+        finite = (
+            problem.grouped((~(costs.isfinite() & g.isfinite().all(1) & H.isfinite().all(2).all(1))).to(costs)) == 0
+        )
         start_was_bad = ~before.isfinite()
         better = finite & ((after < before) | start_was_bad)  # [G]
         taken = better[group]
@@ -57,9 +58,9 @@ class LevenbergMarquardt:
         self.costs = torch.where(taken, costs, self.costs)
         self.g = torch.where(taken[:, None], g, self.g)
         self.H = torch.where(taken[:, None, None], H, self.H)
-        self.rests = self.rests | (better & ~start_was_bad & (before - after <= self.tolerance * before))
-        self.rests = self.rests | (self.damping > 1e7)
-        self.damping = torch.where(better, self.damping * 0.2, self.damping * 5).clamp(1e-7, 1e8)
+        gained = torch.where(better, before - after, promised)
+        self.rests = self.rests | (~start_was_bad & (gained <= self.tolerance * before)) | (self.damping > 1e7)
+        self.damping = torch.where(better, self.damping * 0.2, self.damping * 8).clamp(1e-7, 1e8)
 
     def done(self) -> bool:
         """Whether every frame rests; waits for the device."""

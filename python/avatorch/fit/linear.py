@@ -14,7 +14,7 @@ from torch import Tensor
 from avatorch.fit.priors import Smooth
 from avatorch.fit.unknowns import Unknowns
 
-ROUNDS = 30  # of conjugate gradients: steps need not be exact
+ROUNDS = 20  # of conjugate gradients: steps need not be exact
 
 
 def step(
@@ -90,9 +90,7 @@ def _solve(factor: Tensor, right: Tensor) -> Tensor:
     return torch.cholesky_solve(right[..., None], factor)[..., 0]
 
 
-def _between(
-    unknowns: Unknowns, columns: Tensor, ties: Sequence[tuple[Smooth, float]], vector: Tensor
-) -> Tensor:
+def _between(unknowns: Unknowns, columns: Tensor, ties: Sequence[tuple[Smooth, float]], vector: Tensor) -> Tensor:
     """What terms between frames add to the product, beyond the diagonal that H already has."""
     full = vector.new_zeros(len(vector), unknowns.N)
     full[:, columns] = vector

@@ -62,8 +62,8 @@ class WeightedMoments:
 class ConstantMoments:
     """For weights that all frames have in common: what the vertices say is summed up once.
 
-    A shaped vertex is a sum over m of S_m b_m, with b_0 = 1 for the template. So every moment is a polynomial in b whose
-    coefficients, sums over vertices of w_j w_l S_m S_m'^T, only depend on the model; no step looks at a vertex.
+    A shaped vertex is a sum over m of S_m b_m, with b_0 = 1 for the template. So every moment is a polynomial in b,
+    whose coefficients, sums over vertices of w_j w_l S_m S_m'^T, only depend on the model; no step looks at a vertex.
     """
 
     def __init__(self, body: Body, weights: Tensor, coefficients: Tensor) -> None:
@@ -73,6 +73,7 @@ class ConstantMoments:
         basis = torch.cat([body.v_template[..., None], body.shapedirs[..., coefficients]], 2)  # [V, 3, M]
         squares = [times(products, basis[:, :, m, None, None] * basis[:, None]) for m in range(basis.shape[2])]
         self.squares = torch.stack(squares)  # [M, p, 3, 3, M]
+        self.between = self.squares[1:, ..., 1:].permute(1, 2, 3, 0, 4).flatten(3).flatten(0, 2)  # [9 p, (M - 1)^2]
         self.sums = times(products, basis)  # [p, 3, M]
         self.mass = times(products, torch.ones_like(basis[:, 0, :1]))[:, 0]  # [p]
 
@@ -101,24 +102,26 @@ class ConstantMoments:
         pose = moved_by.mT @ (self.pairs.over_twists(bones, whole) @ moved_by)
         if not len(chosen):
             return factor * pose
-        carried = joints_by_shape(body, bones, self.coefficients[chosen])[1]  # [B, J, 3, C']
-        by_shape, by_twist = 0.0, b.new_zeros(len(b), bones.places.shape[1], 6, len(chosen))
-        squares, sums = squares[..., 1 + chosen], self.sums[..., 1 + chosen]
-        between = self.squares[1 + chosen][..., 1 + chosen]  # [C', p, 3, 3, C']
+        carried = joints_by_shape(body, bones, self.coefficients)[1]  # [B, J, 3, M - 1]
+        columns = len(self.coefficients)
+        by_shape = b.new_zeros(len(b), columns, columns)
+        by_twist = b.new_zeros(len(b), bones.places.shape[1], 6, columns)
+        squares, sums = squares[..., 1:], self.sums[..., 1:]
         for one, other, counted in self._orders():
             G, a = bones.A_global[:, one, :3, :3], bones.A_global[:, one, :3, 3:]
             H, carry = bones.A_global[:, other, :3, :3], carried[:, other]
-            drift = H @ sums + mass * carry  # [B, p, 3, C'], sums of what the other joint moves by shape
+            drift = H @ sums + mass * carry  # [B, p, 3, M - 1], sums of what the other joint moves by shape
             met = torch.einsum("bpxh,bphyc,bpzy->bpxzc", G, squares, H)
             met = met + a[..., None] * (H @ sums)[:, :, None] + (G @ first + mass * a)[..., None] * carry[:, :, None]
             found = torch.cat([curl(met), drift], 2) * counted[:, None, None]
             by_twist = by_twist.index_add(1, one, found)
             turn = (G.mT @ H) * counted[:, None, None]
-            by_shape = by_shape + torch.einsum("bpxy,cpxyd->bcd", turn, between)
+            by_shape = by_shape + (turn.flatten(1) @ self.between).unflatten(1, (columns, columns))
             G_sums, mine = G @ sums, carried[:, one] * counted[:, None, None]
             across = torch.einsum("bpxc,bpxd->bcd", G_sums * counted[:, None, None], carry)
             by_shape = by_shape + across + torch.einsum("bpxc,bpxd->bcd", mine, drift)
-        mixed = moved_by.mT @ by_twist.flatten(1, 2)
+        by_shape = by_shape[:, chosen[:, None], chosen]
+        mixed = moved_by.mT @ by_twist[..., chosen].flatten(1, 2)
         return factor * torch.cat([torch.cat([by_shape, mixed.mT], 2), torch.cat([mixed, pose], 2)], 1)
 
     def _orders(self) -> list[tuple[Tensor, Tensor, Tensor]]:

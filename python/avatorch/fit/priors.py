@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -85,7 +85,7 @@ class Values(Elementwise):
 
 
 class Limits(Elementwise):
-    """An unknown stays between `low` and `high`, numbers or [size]; beyond, it pays as a distance of that many sigmas."""
+    """An unknown stays between `low` and `high`, numbers or [size]; beyond, it pays for the distance in sigmas."""
 
     def __init__(
         self, unknown: str, low: Tensor | float, high: Tensor | float, *, sigma: float = 0.05, name: str | None = None
@@ -131,6 +131,26 @@ def joint_limits(body: Body, sigma: float = 0.05, widest: float = 2.6) -> Limits
     return Limits("pose", low.flatten(), high.flatten(), sigma=sigma, name="joint_limits")
 
 
+def usual_priors(
+    body: Body, unknowns: Iterable[str] = ("betas", "pose", "transl"), *, pose_sigma: float = 0.3, smooth: bool = False
+) -> list[Term]:
+    """What a fit to incomplete or noisy targets needs: usual shapes, small rotations, bounds; with `smooth`, motion."""
+    unknowns = set(unknowns)
+    terms: list[Term] = []
+    if "betas" in unknowns:
+        terms.append(Values("betas"))
+    if "pose" in unknowns:
+        free = (body.parents >= 0).to(body.v_template).repeat_interleave(3)[None]  # a root stands in any direction
+        terms += [Values("pose", sigma=pose_sigma, confidence=free), joint_limits(body)]
+    if "expression" in unknowns:
+        named = bool(body.expression_names)  # face units go from 0 to 1
+        terms.append(Values("expression", sigma=0.3 if named else 1.0))
+        terms += [Limits("expression", 0.0, 1.0)] if named else []
+    if smooth:
+        terms += [Smooth(name, sigma=0.02) for name in ("pose", "transl") if name in unknowns]
+    return terms
+
+
 class Smooth(Term):
     """An unknown changes little from frame to frame of a sequence (`order` 1), or evenly (`order` 2).
 
@@ -161,15 +181,17 @@ class Smooth(Term):
     def differences(self, values: Tensor) -> Tensor:
         """[B, n] -> [B, n], zero where a sequence ends."""
         padded = torch.nn.functional.pad(values, (0, 0, 0, self.order))
-        made = sum(tap * padded[i : i + len(values)] for i, tap in enumerate(self.taps))
-        return self.inside * made
+        return self.inside * self._tapped(padded, self.taps[::-1], len(values))
+
+    def _tapped(self, padded: Tensor, taps: list[float], count: int) -> Tensor:
+        """Sums of `count` neighbouring rows, the last one with the first tap."""
+        parts = [tap * padded[self.order - i : self.order - i + count] for i, tap in enumerate(taps)]
+        return torch.stack(parts).sum(0)
 
     def transposed(self, values: Tensor) -> Tensor:
         """The transpose of `differences`."""
         padded = torch.nn.functional.pad(self.inside * values, (0, 0, self.order, 0))
-        made = sum(tap * padded[self.order - i : self.order - i + len(values)] for i, tap in enumerate(self.taps))
-        assert isinstance(made, Tensor)
-        return made
+        return self._tapped(padded, self.taps, len(values))
 
     def residuals(self, state: State) -> Tensor:
         return self.differences(state.values[self.unknown])[..., None]
@@ -177,7 +199,9 @@ class Smooth(Term):
     def diagonal(self) -> Tensor:
         """Of its matrix over the frames, [B, 1]."""
         squares = torch.nn.functional.pad(self.inside, (0, 0, self.order, 0))
-        made = sum(tap**2 * squares[self.order - i : self.order - i + len(self.inside)] for i, tap in enumerate(self.taps))
+        made = sum(
+            tap**2 * squares[self.order - i : self.order - i + len(self.inside)] for i, tap in enumerate(self.taps)
+        )
         assert isinstance(made, Tensor)
         return made
 

@@ -25,7 +25,7 @@ from avatorch.rig import Posed
 class Solver(Protocol):
     """What `solve` asks of a solver: `LevenbergMarquardt`, `FirstOrder`, or your own."""
 
-    steps: Sequence[int]
+    steps: tuple[int, int, int]  # of a default schedule
     x: Tensor  # [B, N], the best bodies so far
     costs: Tensor  # [B]
 

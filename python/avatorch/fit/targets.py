@@ -12,7 +12,7 @@ from avatorch.body import Body
 from avatorch.fit.jacobian import joint_points, skinned_points
 from avatorch.fit.moments import MOST_CONSTANTS, ConstantMoments, WeightedMoments
 from avatorch.fit.robust import Kernel
-from avatorch.fit.terms import Columns, Term, known, of_rows, normal_matrix
+from avatorch.fit.terms import Columns, Term, known, normal_matrix, of_rows
 
 if TYPE_CHECKING:
     from avatorch.fit.problem import Problem, State
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Points:
     """N points of a body: joints, or places on the surface."""
 
-    def __init__(self, joints: Tensor | None = None, corners: Tensor | None = None, shares: Tensor | None = None) -> None:
+    def __init__(
+        self, joints: Tensor | None = None, corners: Tensor | None = None, shares: Tensor | None = None
+    ) -> None:
         self.joints = joints  # [N], or the next two
         self.corners = corners  # [B or 1, N, k], vertices
         self.shares = shares  # [B or 1, N, k]
@@ -206,7 +208,9 @@ class Vertices(PointTerm):
         if isinstance(self._moments, ConstantMoments):
             zeros = {"betas": state.body.num_betas, "expression": state.body.num_expressions}
             values = [state.given(name, size) for name, size in zeros.items()]
-            values = [torch.nn.functional.pad(v, (0, n - v.shape[1])) for v, n in zip(values, zeros.values(), strict=True)]
+            values = [
+                torch.nn.functional.pad(v, (0, n - v.shape[1])) for v, n in zip(values, zeros.values(), strict=True)
+            ]
             shape = torch.cat(values, 1)[:, self.shape]
             chosen = (self.shape == columns.coefficients[:, None]).to(torch.uint8).argmax(1)
             matrix = self._moments.normal_matrix(

@@ -114,5 +114,7 @@ def _numbered(sequence: Tensor | None, frames: int) -> Tensor:
     if sequence is None:
         return torch.zeros(frames, dtype=torch.long)
     if sequence.shape != (frames,):
-        raise ValueError(f"fit: sequence has shape {list(sequence.shape)}, expected [{frames}], a number for each frame")
+        raise ValueError(
+            f"fit: sequence has shape {list(sequence.shape)}, expected [{frames}], a number for each frame"
+        )
     return torch.unique(sequence, return_inverse=True)[1]

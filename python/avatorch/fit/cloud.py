@@ -56,13 +56,14 @@ class Surface:
         vertex = torch.cat([torch.addmm(half, part, seen.T).argmax(1) for part in there.split(step)])
         faces = self.faces[self.around[vertex]]  # [M, most, 3]
         triangles = seen[faces]  # [M, most, 3, 3]
-        shares = closest_on_triangles(there[:, None], triangles)
-        distance = ((shares[..., None] * triangles).sum(-2) - there[:, None]).square().sum(-1)
-        best = distance.argmin(1)
+        shares = on_plane(there[:, None], triangles).clamp_min(0)
+        shares = shares / shares.sum(-1, keepdim=True)  # within the triangle, and close enough to choose by
+        best = (there[:, None] - (shares[..., None, :] @ triangles)[..., 0, :]).square().sum(-1).argmin(1)
         row = torch.arange(len(points), device=points.device)
-        a, b, c = triangles[row, best].unbind(1)
+        chosen = triangles[row, best]  # [M, 3, 3]
+        a, b, c = chosen.unbind(1)
         normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
-        return faces[row, best], shares[row, best], normals
+        return faces[row, best], closest_on_triangles(there, chosen), normals
 
 
 def closest_on_triangles(points: Tensor, triangles: Tensor) -> Tensor:
@@ -70,18 +71,23 @@ def closest_on_triangles(points: Tensor, triangles: Tensor) -> Tensor:
 
     Inside if the plane's nearest point is; otherwise the nearest of the three edges' nearest points.
     """
+    inside = on_plane(points, triangles)
+    on_edges = torch.stack([_on_edge(points, triangles, i) for i in range(3)], -2)  # [..., edge, 3]
+    reached = on_edges @ triangles
+    best = (reached - points[..., None, :]).square().sum(-1).argmin(-1)
+    on_edge = on_edges.gather(-2, best[..., None, None].expand(*best.shape, 1, 3))[..., 0, :]
+    return torch.where((inside >= 0).all(-1, keepdim=True), inside, on_edge)
+
+
+def on_plane(points: Tensor, triangles: Tensor) -> Tensor:
+    """The same for the triangles' planes; negative beyond an edge."""
     a, b, c = triangles.unbind(-2)
     ab, ac, ap = b - a, c - a, points - a
     d11, d12, d22 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
     d31, d32 = (ap * ab).sum(-1), (ap * ac).sum(-1)
     area = (d11 * d22 - d12 * d12).clamp_min(1e-20)
     v, w = (d22 * d31 - d12 * d32) / area, (d11 * d32 - d12 * d31) / area
-    inside = torch.stack([1 - v - w, v, w], -1)
-    on_edges = torch.stack([_on_edge(points, triangles, i) for i in range(3)], -2)  # [..., edge, 3]
-    reached = on_edges @ triangles
-    best = (reached - points[..., None, :]).square().sum(-1).argmin(-1)
-    on_edge = on_edges.gather(-2, best[..., None, None].expand(*best.shape, 1, 3))[..., 0, :]
-    return torch.where((inside >= 0).all(-1, keepdim=True), inside, on_edge)
+    return torch.stack([1 - v - w, v, w], -1)
 
 
 def _on_edge(points: Tensor, triangles: Tensor, first: int) -> Tensor:

@@ -78,7 +78,7 @@ class FirstOrder:
         return self.fixed.index_copy(1, self.columns, moving)
 
     def _weigh(self, x: Tensor) -> Tensor:
-        costs = self.problem.costs(self.problem.state(x), self.stage.weights)
+        costs = self.problem.costs(self.problem.state(x, self.stage.widen), self.stage.weights)
         now, best = self.problem.grouped(costs.detach()), self.problem.grouped(self.costs)
         better = ((now < best) & now.isfinite())[self.problem.group]
         self.x = torch.where(better[:, None], x.detach(), self.x)

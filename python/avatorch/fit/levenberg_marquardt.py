@@ -58,8 +58,10 @@ class LevenbergMarquardt:
         self.costs = torch.where(taken, costs, self.costs)
         self.g = torch.where(taken[:, None], g, self.g)
         self.H = torch.where(taken[:, None, None], H, self.H)
-        gained = torch.where(better, before - after, promised)
-        self.rests = self.rests | (~start_was_bad & (gained <= self.tolerance * before)) | (self.damping > 1e7)
+        # A whole step that fails says that there is nothing to gain; a short one, or none at all, says nothing.
+        whole = (self.damping < 1) & (promised > 0)
+        gained = torch.where(better, before - after, torch.where(whole, promised, before))
+        self.rests = self.rests | (~start_was_bad & (gained <= self.tolerance * before)) | (self.damping > 1e6)
         self.damping = torch.where(better, self.damping * 0.2, self.damping * 8).clamp(1e-7, 1e8)
 
     def done(self) -> bool:
@@ -74,7 +76,7 @@ class LevenbergMarquardt:
         """Costs [B], their gradient [B, n] and the normal matrices [B, n, n]."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            state = self.problem.state(x)
+            state = self.problem.state(x, self.stage.widen)
             costs = self.problem.costs(state, self.stage.weights)
             (g,) = torch.autograd.grad(costs.sum(), x)
         with torch.no_grad():

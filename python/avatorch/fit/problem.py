@@ -61,9 +61,9 @@ class Problem:
         self.place[chosen] = torch.arange(len(chosen), device=chosen.device)
         return self.whole.subset(chosen)
 
-    def state(self, x: Tensor) -> State:
-        """The bodies of all frames. x [B, N]"""
-        return State(self, x, slice(None))
+    def state(self, x: Tensor, widen: float = 1.0) -> State:
+        """The bodies of all frames. x [B, N]; `widen` is what robust kernels are wider by."""
+        return State(self, x, slice(None), widen)
 
     def costs(self, state: State, weights: Mapping[str, float] | None = None) -> Tensor:
         """What each frame costs, [B]; differentiable. `weights` scale terms by their names."""
@@ -96,8 +96,8 @@ class Problem:
 class State:
     """One evaluation; what is expensive is made once, and only if a term asks."""
 
-    def __init__(self, problem: Problem, x: Tensor, rows: slice) -> None:
-        self.problem, self.x, self.rows = problem, x, rows
+    def __init__(self, problem: Problem, x: Tensor, rows: slice, widen: float = 1.0) -> None:
+        self.problem, self.x, self.rows, self.widen = problem, x, rows, widen
         self.values = problem.unknowns.split(x)
         self._posed: Posed | None = None
         self._bones: Skeleton | None = None
@@ -130,7 +130,7 @@ class State:
 
     def part(self, rows: slice) -> State:
         """The same for some of its frames, without derivatives; only for a state of all frames."""
-        part = State(self.problem, self.x[rows].detach(), rows)
+        part = State(self.problem, self.x[rows].detach(), rows, self.widen)
         part._posed = Posed(*(tensor[rows].detach() for tensor in self.posed))
         for term, found in self.memory.items():
             part.memory[term] = type(found)(*(tensor[rows] for tensor in found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from avatorch.fit.problem import Problem
 
@@ -16,17 +16,25 @@ class Stage:
     steps: int
     weights: Mapping[str, float] = field(default_factory=dict)
     """Factors of terms by their names; 0 leaves one out."""
+    widen: float = 1.0
+    """Robust kernels are wider by this, so that what is far away still pulls."""
 
 
 def default_schedule(problem: Problem, steps: Sequence[int]) -> list[Stage]:
-    """First where the body stands, then how, then everything. `steps` of the three stages."""
+    """First where the body stands, then how, then everything, with robust kernels that narrow down.
+
+    `steps` of the three; without robust terms, what would be done twice is left out.
+    """
     unknowns = problem.unknowns.sizes
     place = [name for name in ("transl", "root") if name in unknowns or (name == "root" and "pose" in unknowns)]
     stance = [name for name in ("betas", "pose", "transl", "camera") if name in unknowns]
-    stages = [Stage(place, steps[0]), Stage(stance, steps[1]), Stage(list(unknowns), steps[2])]
+    stages = [Stage(place, steps[0], widen=30.0), Stage(stance, steps[1], widen=10.0)]
+    stages += [Stage(list(unknowns), steps[1], widen=3.0), Stage(list(unknowns), steps[2])]
+    if all(term.kernel is None for term in problem.terms):
+        stages = [replace(stage, widen=1.0) for stage in stages]
     stages = [stage for stage in stages if stage.free]
     return [stage for stage, after in zip(stages, [*stages[1:], None], strict=True) if not _same(stage, after)]
 
 
 def _same(stage: Stage, after: Stage | None) -> bool:
-    return after is not None and set(stage.free) == set(after.free)
+    return after is not None and set(stage.free) == set(after.free) and stage.widen == after.widen

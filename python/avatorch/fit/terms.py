@@ -82,14 +82,14 @@ class Term:
 
     def cost(self, state: State) -> Tensor:
         """[B']"""
-        square = (self.residuals(state) / self.sigma).square().sum(-1)
-        paid = square if self.kernel is None else self.kernel.rho(square)
+        square, wide = (self.residuals(state) / self.sigma).square().sum(-1), state.widen**2
+        paid = square if self.kernel is None else wide * self.kernel.rho(square / wide)
         return 0.5 * self._confident(paid, state).sum(-1)
 
     def weights(self, residuals: Tensor, state: State) -> Tensor:
         """What multiplies squared residuals in a Gauss-Newton step, [B', N]."""
         square = (residuals / self.sigma).square().sum(-1)
-        weights = torch.ones_like(square) if self.kernel is None else self.kernel.weight(square)
+        weights = torch.ones_like(square) if self.kernel is None else self.kernel.weight(square / state.widen**2)
         return self._confident(weights, state) / self.sigma**2
 
     def _confident(self, values: Tensor, state: State) -> Tensor:
@@ -108,7 +108,7 @@ class Term:
 
         def residuals(moved: Tensor) -> Tensor:
             x = state.x.index_add(1, columns.every, moved)
-            return self.residuals(State(state.problem, x, state.rows))
+            return self.residuals(State(state.problem, x, state.rows, state.widen))
 
         here = state.x.new_zeros(len(state.x), len(columns.every))
         directions = torch.eye(len(columns.every), dtype=here.dtype, device=here.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,11 +76,13 @@ def solve(
     schedule: Sequence[Stage] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> Fit:
     """Minimises the problem, from `start` or from what the targets suggest.
 
     With a `checkpoint` file every step is kept there: the same call after an interruption goes on where it was, and
-    the file remains when it is done. Frames that never become finite keep their start.
+    the file remains when it is done. Frames that never become finite keep their start. `watch` is called with the
+    unknowns [B, N] whenever the loss is looked at.
     """
     began = time.perf_counter()
     solver = solver or LevenbergMarquardt()
@@ -100,6 +102,8 @@ def solve(
             if step % look_every and step < stage.steps:
                 continue
             history.append(float(solver.costs.sum()))
+            if watch:
+                watch(solver.x)
             if checkpoint:
                 _keep(checkpoint, problem, stages, solver, number, step, history)
             if line:

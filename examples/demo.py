@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--points", type=int, default=1500, help="of the scan")
     parser.add_argument("--frames", type=int, default=12, help="of the motion")
-    parser.add_argument("--steps", type=int, nargs=3, default=(8, 12, 15), help="the most steps of each stage")
+    parser.add_argument("--steps", type=int, nargs=3, default=(8, 18, 20), help="the most steps of each stage")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(4)
@@ -150,8 +150,8 @@ def tell(body: avatorch.Body, found: fit.Fit, start: Tensor, target: Tensor) -> 
     before = 1000 * (start - target).norm(dim=-1)[0]
     after = 1000 * (found.posed().vertices - target).norm(dim=-1)[0]
     return (
-        f"Mean distance from the truth: {before[~hidden].mean():.0f} mm before, {after[~hidden].mean():.1f} mm after; of "
-        f"the arm that was not seen {after[hidden].mean():.0f} mm. {found.steps} steps in {found.seconds:.1f} s."
+        f"Mean distance from the truth: {before[~hidden].mean():.0f} mm before, {after[~hidden].mean():.1f} mm after; "
+        f"of the arm that was not seen {after[hidden].mean():.0f} mm. {found.steps} steps in {found.seconds:.1f} s."
     )
 
 

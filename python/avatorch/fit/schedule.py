@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from avatorch.fit.problem import Problem
 
@@ -28,10 +28,12 @@ def default_schedule(problem: Problem, steps: Sequence[int]) -> list[Stage]:
     unknowns = problem.unknowns.sizes
     place = [name for name in ("transl", "root") if name in unknowns or (name == "root" and "pose" in unknowns)]
     stance = [name for name in ("betas", "pose", "transl", "camera") if name in unknowns]
-    stages = [Stage(place, steps[0], widen=30.0), Stage(stance, steps[1], widen=10.0)]
-    stages += [Stage(list(unknowns), steps[1], widen=3.0), Stage(list(unknowns), steps[2])]
+    # While far points still pull, bodies are kept plain: shape and rotations are for what remains.
+    plain, plainer = ({"Values:pose": factor, "Values:betas": factor} for factor in (5.0, 30.0))
+    stages = [Stage(place, steps[0], widen=30.0), Stage(stance, steps[1], plainer, widen=15.0)]
+    stages += [Stage(list(unknowns), steps[1], plain, widen=5.0), Stage(list(unknowns), steps[2])]
     if all(term.kernel is None for term in problem.terms):
-        stages = [replace(stage, widen=1.0) for stage in stages]
+        stages = [Stage(stage.free, stage.steps) for stage in stages]
     stages = [stage for stage in stages if stage.free]
     return [stage for stage, after in zip(stages, [*stages[1:], None], strict=True) if not _same(stage, after)]
 

@@ -19,6 +19,7 @@ from avatorch.fit.cloud import PointCloud
 from avatorch.fit.first_order import FirstOrder
 from avatorch.fit.initial import first_guess
 from avatorch.fit.levenberg_marquardt import LevenbergMarquardt
+from avatorch.fit.parameter_files import save_parameters
 from avatorch.fit.priors import Limits, Smooth, Values, joint_limits, usual_priors
 from avatorch.fit.problem import Problem
 from avatorch.fit.robust import Kernel, cauchy, geman_mcclure, huber
@@ -54,6 +55,7 @@ __all__ = [
     "geman_mcclure",
     "huber",
     "joint_limits",
+    "save_parameters",
     "solve",
     "usual_priors",
 ]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from avatorch import export
 from avatorch.body import Body, open_body
 from avatorch.fit import checkpoint
 from avatorch.fit.first_order import FirstOrder
 from avatorch.fit.levenberg_marquardt import LevenbergMarquardt
+from avatorch.fit.parameter_files import packed_parameters, write_whole
 from avatorch.fit.priors import usual_priors
 from avatorch.fit.problem import Problem
 from avatorch.fit.schedule import default_schedule
@@ -62,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
     if rank == 0:
         for stem, content in made.items():  # of other machines, whose folder is another one
             if not (out / f"{stem}.npz").exists():
-                _write(out / f"{stem}.npz", content)
+                write_whole(out / f"{stem}.npz", content)
         print(f"{len(made)} sequences in {out}")
     return 0
 
@@ -116,29 +113,10 @@ def _fit_one(path: Path, out: Path, body: Body, given: argparse.Namespace, prefi
         )
     elif given.mesh == "obj":
         export.save_obj(out / f"{path.stem}.obj", found.posed().vertices[0], body.faces)
-    content = _npz(values, found.costs, body, targets.frame_rate)
-    _write(result, content)
+    content = packed_parameters(found, targets.frame_rate)
+    write_whole(result, content)
     unfinished.unlink(missing_ok=True)
     return content
-
-
-def _npz(values: dict[str, Tensor], costs: Tensor, body: Body, frame_rate: float) -> bytes:
-    arrays: dict[str, Any] = {name: value.detach().cpu().numpy() for name, value in values.items()}
-    arrays |= {
-        "cost": costs.cpu().numpy(),
-        "frame_rate": np.array(frame_rate),
-        "joint_names": np.array(body.joint_names),
-    }
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it, or nothing."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
 
 
 def _gathered(made: dict[str, bytes], device: torch.device) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ def test_at_least_as_accurate(tmp_path: Path, noise: float) -> None:
     pt = pytest.importorskip("smplfitter.pt", reason="smplfitter is not installed: `pip install smplfitter`")
     arrays = synthetic.smplx(vertices=2000, faces=3000, columns=20, dtype=np.float32)
     file = synthetic.save_npz(tmp_path / "SMPLX_NEUTRAL.npz", arrays)
+    np.save(tmp_path / "kid_template.npy", arrays["v_template"])  # which it wants to see
     body = avatorch.Body.load(file)
     theirs = pt.BodyModel("smplx", "neutral", model_root=str(tmp_path), num_betas=10)
     target = body(betas=torch.randn(2, 10), pose=0.15 * torch.randn(2, 165), transl=torch.randn(2, 3))

@@ -82,7 +82,8 @@ class Problem:
             factor = (weights or {}).get(term.name, 1.0)
             if not factor:
                 continue
-            step = max(1, MOST_NUMBERS // max(1, term.footprint(self.body, columns)))
+            most = MOST_NUMBERS << 3 if state.x.is_cuda else MOST_NUMBERS
+            step = max(1, most // max(1, term.footprint(self.body, columns)))
             for first in range(0, self.frames, step):
                 rows = slice(first, min(first + step, self.frames))
                 total[rows] += factor * term.curvature(state.part(rows), columns)
@@ -132,6 +133,8 @@ class State:
         """The same for some of its frames, without derivatives; only for a state of all frames."""
         part = State(self.problem, self.x[rows].detach(), rows, self.widen)
         part._posed = Posed(*(tensor[rows].detach() for tensor in self.posed))
+        below, parents, *of_frames = self.bones
+        part._bones = Skeleton(below, parents, *(tensor[rows].detach() for tensor in of_frames))
         for term, found in self.memory.items():
             part.memory[term] = type(found)(*(tensor[rows] for tensor in found))
         return part

@@ -56,7 +56,7 @@ def smplfitter(folder: str, device: str, vertices: Tensor, joints: Tensor, round
 def main() -> None:
     """Both programs return the vertices of what they found; that pass is part of the time."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = [int(word) for word in sys.argv[1:]] or ([1, 32, 256, 1024, 4096] if device == "cuda" else [1, 8])
+    batches = [int(word) for word in sys.argv[1:]] or ([1, 32, 256, 1024, 4096] if device == "cuda" else [1, 4])
     avatorch.warm_up(device)
     torch.manual_seed(0)
     print(f"{torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, torch {torch.__version__}\n")

@@ -212,7 +212,7 @@ def write_page(
         "vertices": len(body.v_template),
         "unit": UNIT,
         "rate": RATE,
-        "middle": steps[-1].mean(0).tolist(),
+        "middle": ((steps[-1].amin(0) + steps[-1].amax(0)) / 2).tolist(),
         "steps": packed(steps),
         "motion": packed(motion),
         "points": packed(scan),

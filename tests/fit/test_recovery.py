@@ -128,7 +128,9 @@ def test_a_scan_without_correspondence() -> None:
     surface = problem.terms[0].surface  # type: ignore[attr-defined]
     near = surface.nearest(points, found.posed().vertices)
     reached = (found.posed().vertices[0][near.corners[0]] * near.shares[0, ..., None]).sum(1)
-    assert mean(reached, points[0]) < 3
+    away = 1000 * (reached - points[0]).norm(dim=-1)
+    print("median", away.median(), mean(found.posed().vertices, target), mean(body(**start).vertices, target))
+    assert away.median() < 2  # the noise across the surface is 2 mm
     assert mean(found.posed().vertices, target) < 0.3 * mean(body(**start).vertices, target)
 
 

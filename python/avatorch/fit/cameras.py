@@ -142,7 +142,7 @@ class Keypoints(PointTerm):
     def rows_of(self, points: Tensor, moves: Tensor, state: State, columns: Columns) -> Tensor:
         change = state.values.get("camera")
         along = []
-        for axis in torch.eye(3).to(points):
+        for axis in torch.eye(3, dtype=points.dtype, device=points.device):
             project = lambda moved: self._offsets(moved, change, state)
             along.append(torch.func.jvp(project, (points,), (axis.expand_as(points),))[1])
         image = torch.stack(along, -1)  # [B, C N, 2, 3]
@@ -150,7 +150,7 @@ class Keypoints(PointTerm):
         if change is None or not len(columns.camera):
             return torch.nn.functional.pad(rows, (0, len(columns.camera)))
         of_camera = []
-        for direction in torch.eye(change.shape[1]).to(change)[columns.camera]:
+        for direction in torch.eye(change.shape[1], dtype=change.dtype, device=change.device)[columns.camera]:
             project = lambda moved: self._offsets(points, moved, state)
             of_camera.append(torch.func.jvp(project, (change,), (direction.expand_as(change),))[1])
         return torch.cat([rows, torch.stack(of_camera, -1)], -1)

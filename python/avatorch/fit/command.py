@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -124,7 +125,7 @@ def _gathered(made: dict[str, bytes], device: torch.device) -> dict[str, bytes]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(backend)
+    dist.init_process_group(backend, timeout=timedelta(days=7))  # the first one done waits for the last
     try:
         tensors = {stem: torch.frombuffer(bytearray(content), dtype=torch.uint8) for stem, content in made.items()}
         mine = torch.frombuffer(bytearray(checkpoint.packed(tensors, {})), dtype=torch.uint8).to(device)

@@ -28,15 +28,15 @@ class Skeleton(NamedTuple):
     rot_mats: Tensor  # [B, J, 3, 3]
 
 
-def skeleton(body: Body, posed: Posed, pose: Tensor, transl: Tensor) -> Skeleton:
-    """pose [B, J, 3], transl [B, 3]"""
+def skeleton(body: Body, below: Tensor, posed: Posed, pose: Tensor, transl: Tensor) -> Skeleton:
+    """below [J, J], pose [B, J, 3], transl [B, 3]"""
     parents = body.parents.long()
     turned = posed.A_global[:, :, :3, :3]
     root = torch.eye(3, dtype=pose.dtype, device=pose.device).expand_as(turned)
     before = torch.where((parents >= 0)[:, None, None], turned[:, parents.clamp_min(0)], root)
     local = left_jacobian(pose)
     places = posed.joints - transl[:, None]
-    return Skeleton(subtrees(parents).to(pose), parents, posed.A_global, places, before @ local, local, posed.rot_mats)
+    return Skeleton(below, parents, posed.A_global, places, before @ local, local, posed.rot_mats)
 
 
 def subtrees(parents: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def step(
     H = H / (scale[:, :, None] * scale[:, None])
     own = torch.ones_like(scale) if not unknowns.is_shared else _part_of_diagonal(unknowns, H, shared)
     damped = H + torch.diag_embed(damping[:, None] * own)
-    solve = _solver(unknowns, damped, shared)
+    solve = _solver(unknowns, damped, columns)
     right = -g / scale
     if not ties:
         return solve(right) / scale
@@ -57,14 +57,14 @@ def _part_of_diagonal(unknowns: Unknowns, H: Tensor, shared: Tensor) -> Tensor:
     return torch.where(shared, 1 / frames, torch.ones_like(frames))
 
 
-def _solver(unknowns: Unknowns, H: Tensor, shared: Tensor) -> Callable[[Tensor], Tensor]:
+def _solver(unknowns: Unknowns, H: Tensor, columns: Tensor) -> Callable[[Tensor], Tensor]:
     """Solves for right sides [B, n] with a factorisation made once; shared columns are those of the sum."""
     if not unknowns.is_shared:
         factor, failed = torch.linalg.cholesky_ex(H)
         # A row that is not positive gives no step; the damping grows, and the next one is.
         return lambda right: torch.where((failed == 0)[:, None], _solve(factor, right), 0)
     sequence = unknowns.sequence
-    ours, theirs = (~shared).nonzero().flatten(), shared.nonzero().flatten()
+    ours, theirs = unknowns.parted(columns)
     factor, failed = torch.linalg.cholesky_ex(H[:, ours[:, None], ours])
     mixed = H[:, ours[:, None], theirs]  # [B, own, shared]
     removed = _solve(factor, mixed)
@@ -86,7 +86,9 @@ def _solver(unknowns: Unknowns, H: Tensor, shared: Tensor) -> Callable[[Tensor],
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
     if right.ndim == 3:
-        return torch.cholesky_solve(right, factor)
+        # On a GPU cholesky_solve takes one matrix after another as soon as there is more than one right side.
+        forward = torch.linalg.solve_triangular(factor, right, upper=False)
+        return torch.linalg.solve_triangular(factor.mT, forward, upper=True)
     return torch.cholesky_solve(right[..., None], factor)[..., 0]
 
 

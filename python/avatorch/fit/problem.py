@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avatorch.body import Body
-from avatorch.fit.jacobian import Skeleton, skeleton
+from avatorch.fit.jacobian import Skeleton, skeleton, subtrees
 from avatorch.fit.terms import MOST_NUMBERS, Columns, Term
 from avatorch.fit.unknowns import Unknowns
 from avatorch.rig import Posed
@@ -41,6 +41,7 @@ class Problem:
         self.unknowns = Unknowns(body, unknowns, shared, frames, sequence, views.pop() if views else 0)
         self.fixed = {name: _rows(name, value, frames).to(body.v_template) for name, value in (fixed or {}).items()}
         self.body = self._smallest_body()
+        self.below = subtrees(self.body.parents).to(body.v_template)  # [J, J]
         # Frames of one group are accepted or refused together.
         self.together = self.unknowns.is_shared or any(term.couples for term in terms)
         everyone = torch.arange(frames, device=body.v_template.device)
@@ -126,7 +127,7 @@ class State:
         if self._bones is None:
             joints = self.body.num_joints
             pose = self.given("pose", 3 * joints).reshape(-1, joints, 3)
-            self._bones = skeleton(self.body, self.posed, pose, self.given("transl", 3))
+            self._bones = skeleton(self.body, self.problem.below, self.posed, pose, self.given("transl", 3))
         return self._bones
 
     def part(self, rows: slice) -> State:

@@ -52,7 +52,7 @@ class Points:
             )
         parts = [shaped, turned.flatten(3)]
         if columns.transl:
-            parts.append(torch.eye(3).to(turned).expand(*turned.shape[:2], 3, 3))
+            parts.append(torch.eye(3, dtype=turned.dtype, device=turned.device).expand(*turned.shape[:2], 3, 3))
         return torch.cat(parts, 3)
 
 

@@ -53,6 +53,7 @@ class Unknowns:
         for name in shared & set(self.sizes):
             self.shared[self.slices[name]] = True
         self.is_shared = bool(self.shared.any())
+        self._parted: tuple[Tensor, Tensor, Tensor] | None = None
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
         """[..., N] -> {name: [..., size]}"""
@@ -85,6 +86,13 @@ class Unknowns:
     def summed(self, rows: Tensor) -> Tensor:
         """Sums over each sequence, [B, ...] -> [S, ...]"""
         return rows.new_zeros(self.sequences, *rows.shape[1:]).index_add(0, self.sequence, rows)
+
+    def parted(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of some columns are a frame's own, and which are shared; looked up once for a stage."""
+        if self._parted is None or self._parted[0] is not columns:
+            shared = self.shared[columns]
+            self._parted = columns, (~shared).nonzero().flatten(), shared.nonzero().flatten()
+        return self._parted[1], self._parted[2]
 
     def columns(self, free: Iterable[str]) -> Tensor:
         """Indices of what a stage moves.

@@ -9,7 +9,7 @@ from torch import Tensor
 import avatorch
 from avatorch import fit
 
-EVERYTHING = [fit.Stage(("betas", "pose", "transl"), 15)]
+EVERYTHING = [fit.Stage(("betas", "pose", "transl"), 12)]
 NAMES = ["root", "spine01", "neck01", "head", "upperarm01.L", "lowerarm01.L", "wrist.L", "upperarm01.R", "lowerarm01.R",
          "wrist.R", "upperleg01.L", "lowerleg01.L", "foot.L", "upperleg01.R", "lowerleg01.R", "foot.R"]  # fmt: skip
 
@@ -34,13 +34,13 @@ def mean(found: Tensor, target: Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_joints_and_vertices(device: str, dtype: torch.dtype) -> None:
-    body = avatorch.open_body(dtype).to(device)
-    target = body(**someone(body, 2))
+    body, frames = avatorch.open_body(dtype).to(device), 2 if dtype == torch.float32 else 1
+    target = body(**someone(body, frames))
     terms = [fit.Joints(target.joints, sigma=0.001), fit.Vertices(target.vertices, sigma=0.001)]
-    found = fit.solve(fit.Problem(body, terms, frames=2), schedule=EVERYTHING)
+    found = fit.solve(fit.Problem(body, terms, frames=frames), schedule=EVERYTHING)
     limit = 0.01 if dtype == torch.float32 else 1e-6
     assert worst(found.posed().vertices, target.vertices) < limit
-    assert found.x.dtype == dtype and found.steps <= 15
+    assert found.x.dtype == dtype and found.steps <= 12
 
 
 def test_four_views(device: str) -> None:
@@ -129,7 +129,6 @@ def test_a_scan_without_correspondence() -> None:
     near = surface.nearest(points, found.posed().vertices)
     reached = (found.posed().vertices[0][near.corners[0]] * near.shares[0, ..., None]).sum(1)
     away = 1000 * (reached - points[0]).norm(dim=-1)
-    print("median", away.median(), mean(found.posed().vertices, target), mean(body(**start).vertices, target))
     assert away.median() < 2  # the noise across the surface is 2 mm
     assert mean(found.posed().vertices, target) < 0.3 * mean(body(**start).vertices, target)
 

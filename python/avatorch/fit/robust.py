@@ -1,7 +1,5 @@
 """Kernels that bound what an outlier can do: rho(s) of a squared residual s in units of its sigma, rho'(0) = 1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

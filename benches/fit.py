@@ -24,7 +24,7 @@ from avatorch import fit  # noqa: E402
 from model import synthetic  # noqa: E402
 
 Found = Callable[[], Tensor]  # vertices
-STEPS = (3, 6, 10)  # of Levenberg-Marquardt
+STEPS = (1, 3, 6)  # of Levenberg-Marquardt
 ROUNDS = (1, 3)  # of smplfitter
 
 

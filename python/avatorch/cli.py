@@ -1,4 +1,4 @@
-"""The command line: `avatorch info`, `avatorch convert`, `avatorch mel`, `avatorch kernels`."""
+"""The command line: `avatorch info`, `avatorch convert`, `avatorch fit`, `avatorch mel`, `avatorch kernels`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     converting.add_argument("--family", help="which model of a folder: smpl, smplh, smplx, mano, flame")
     converting.add_argument("--gender", help="which model of a folder: neutral, female, male")
     converting.set_defaults(run=_convert)
+    fitting = commands.add_parser("fit", help="find body parameters from points, meshes, pictures or motions")
+    if "fit" in (sys.argv[1:] if arguments is None else arguments)[:1]:  # needs numpy, and a second to import
+        from avatorch.fit import command
+
+        command.add_arguments(fitting)
     listening = commands.add_parser("mel", help="turn a WAV file into a log-mel spectrogram, .npy and .png")
     listening.add_argument("input", help="a WAV file; channels are averaged, and the dialect's rate is made")
     listening.add_argument("--dialect", default="whisper", help="whose convention; default: whisper")

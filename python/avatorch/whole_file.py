@@ -16,6 +16,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     beside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
         beside.write_bytes(content)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())  # before its name is the file's, or a power cut leaves nothing of either
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def read_archive(path: Path) -> Motion:
                 raise ValueError(f"it would unpack to more than {limit} bytes")
 
             def get(key: str) -> np.ndarray | None:
-                return _array(archive, members[key], key) if key in members else None
+                return read_array(archive, members[key], key) if key in members else None
 
             if "smplVersion" in members:
                 return _smpl(get)
@@ -55,7 +55,7 @@ def read_archive(path: Path) -> Motion:
         raise ValueError(f"{path}: the archive is damaged ({error.strerror})") from None
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndarray:
+def read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndarray:
     """One array, whose header is checked against its size before anything is read."""
     with archive.open(info) as file:
         version = npy.read_magic(file)

@@ -50,7 +50,7 @@ struct Problem {
 __device__ __forceinline__ int row_start(int row) { return row * (row + 1) / 2; }
 
 // The largest of |values[i]| or |values[index[i]]|, in every thread.
-__device__ double largest(const double* values, const int* index, int count) {
+__device__ __forceinline__ double largest(const double* values, const int* index, int count) {
   __shared__ double of_warp[32];
   double most = 0.0;
   for (int i = threadIdx.x; i < count; i += blockDim.x) most = fmax(most, fabs(values[index ? index[i] : i]));
@@ -63,7 +63,7 @@ __device__ double largest(const double* values, const int* index, int count) {
 }
 
 // The sum over all threads, in every thread.
-__device__ int block_total(int value) {
+__device__ __forceinline__ int block_total(int value) {
   __shared__ int of_warp[32];
   for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
   __syncthreads();
@@ -75,7 +75,7 @@ __device__ int block_total(int value) {
 }
 
 // The list of free variables, and x with the others at their bounds.
-__device__ void collect_free(Problem& p) {
+__device__ __forceinline__ void collect_free(Problem& p) {
   __shared__ int total;
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) p.x[i] = p.at[i] == kUpper ? p.upper[i] : 0.0;
   if (threadIdx.x == 0) {
@@ -91,7 +91,7 @@ __device__ void collect_free(Problem& p) {
 
 // The Cholesky factor of the free rows and columns of the square, column by column. A pivot that rounding made negative
 // is floored.
-__device__ void factorize(Problem& p) {
+__device__ __forceinline__ void factorize(Problem& p) {
   double floor = 0.0;
   for (int i = 0; i < p.count; ++i) floor = fmax(floor, p.squared[(long long)p.free[i] * p.size + p.free[i]]);
   floor = fmax(floor * kEpsilon * p.count, 2.2250738585072014e-308);
@@ -115,7 +115,7 @@ __device__ void factorize(Problem& p) {
 }
 
 // Solves L L^T step = step.
-__device__ void substitute(Problem& p) {
+__device__ __forceinline__ void substitute(Problem& p) {
   for (int j = 0; j < p.count; ++j) {
     const double value = p.step[j] / p.factor[row_start(j) + j];
     __syncthreads();
@@ -144,7 +144,7 @@ __device__ void substitute(Problem& p) {
 }
 
 // A^T (A x - b), and what rounding may have added to it.
-__device__ void compute_gradient(Problem& p) {
+__device__ __forceinline__ void compute_gradient(Problem& p) {
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) {
     const double* row = p.a + (long long)i * p.size;
     double residual = -p.b[i], magnitude = fabs(p.b[i]);
@@ -172,7 +172,7 @@ __device__ void compute_gradient(Problem& p) {
 }
 
 // The free variables that minimise with the others at their bounds, and the gradient there.
-__device__ void solve_free(Problem& p) {
+__device__ __forceinline__ void solve_free(Problem& p) {
   collect_free(p);
   factorize(p);
   compute_gradient(p);
@@ -200,7 +200,7 @@ __device__ __forceinline__ int moved(const Problem& p, double outside, int i) {
 }
 
 // Block pivoting; whether it arrived.
-__device__ bool pivot(Problem& p) {
+__device__ __forceinline__ bool pivot(Problem& p) {
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) p.at[i] = kFree;
   __syncthreads();
   int fewest = p.size + 1, patience = kPatience;
@@ -231,7 +231,7 @@ struct Step {
 };
 
 // One step of the walk, by one thread: it is rare, and the products around it are shared by all.
-__device__ void take_step(Problem& p, Step& step) {
+__device__ __forceinline__ void take_step(Problem& p, Step& step) {
   const int entered = step.entering;
   step.entering = -1;
   if (entered >= 0) {
@@ -274,7 +274,7 @@ __device__ void take_step(Problem& p, Step& step) {
 }
 
 // From the nearest point within the bounds to the minimum, one variable entering or leaving at a time.
-__device__ void walk(Problem& p) {
+__device__ __forceinline__ void walk(Problem& p) {
   __shared__ Step step;
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) {
     const double inside = fmin(fmax(p.x[i], 0.0), fmax(p.upper[i], 0.0));
@@ -292,7 +292,7 @@ __device__ void walk(Problem& p) {
   }
 }
 
-__device__ void solve_bounded(Problem& p) {
+__device__ __forceinline__ void solve_bounded(Problem& p) {
   if (!pivot(p)) walk(p);
   __syncthreads();
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) {
@@ -301,11 +301,15 @@ __device__ void solve_bounded(Problem& p) {
   __syncthreads();
 }
 
-// Bounds the smaller of each cancel pair close to zero.
-__device__ void cancel(Problem& p, const long long* pairs, int count) {
+// Bounds the smaller of each cancel pair close to zero. A pair that is outside makes every weight NaN.
+__device__ __forceinline__ void cancel(Problem& p, const long long* pairs, int count) {
   if (threadIdx.x == 0) {
     for (int pair = 0; pair < count; ++pair) {
       const long long i = pairs[2 * pair], j = pairs[2 * pair + 1];
+      if (i < 0 || i >= p.size || j < 0 || j >= p.size) {
+        p.b[0] = nan("");
+        continue;
+      }
       p.upper[p.x[i] >= p.x[j] ? j : i] = kCancelled;
     }
   }
@@ -352,12 +356,13 @@ __global__ void __launch_bounds__(128) solve(const SolveParams params) {
     if (__syncthreads_or(broken)) {
       for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = T(nan(""));
     } else {
-      solve_bounded(p);
-      if (params.pair_count) {
-        cancel(p, params.pairs, int(params.pair_count));
+      const int passes = params.pair_count ? 2 : 1;
+      for (int pass = 0; pass < passes; ++pass) {
+        if (pass == 1) cancel(p, params.pairs, int(params.pair_count));
         solve_bounded(p);
       }
-      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = T(p.x[i]);
+      const bool failed = isnan(p.b[0]);
+      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = failed ? T(nan("")) : T(p.x[i]);
     }
     __syncthreads();
     last = weights;

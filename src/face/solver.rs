@@ -60,8 +60,7 @@ fn solve(args: &Arguments) -> Result<Outputs> {
     let previous = args.tensor(2, "previous")?.like(rhs)?.shape(&[problems, size])?.contiguous()?;
     let temporal = args.tensor(3, "temporal")?.like(rhs)?.shape(&[problems])?.contiguous()?;
     let upper = args.tensor(4, "upper")?.like(rhs)?.shape(&[size])?.contiguous()?;
-    let pairs = args.tensor(5, "pairs")?.int64()?.shape(&[-1, 2])?;
-    let pair_list = checked_pairs(pairs, size)?;
+    let pairs = args.tensor(5, "pairs")?.int64()?.same_device(rhs)?.shape(&[-1, 2])?;
     let normal = normal.tensor.f_to_kind(Kind::Double)?.f_contiguous()?;
     let (kind, device) = (rhs.tensor.kind(), rhs.tensor.device());
     let rhs = rhs.contiguous()?;
@@ -72,7 +71,7 @@ fn solve(args: &Arguments) -> Result<Outputs> {
     if let Device::Cuda(index) = device {
         let kernel = PROGRAM.kernel(index, for_real!(rhs, T => T::INDEX), args.stream())?;
         let squared = normal.f_transpose(1, 2)?.f_matmul(&normal)?;
-        let pairs = pairs_on(&pair_list, device)?;
+        let pairs = pairs.contiguous()?;
         let triangle = size * (size + 1) / 2;
         let vectors = 8 * 8 * size + 4 * 3 * size; // the arrays of a `Problem`
         let shared_triangle = vectors + 8 * triangle <= i64::from(kernel.shared_limit());
@@ -90,7 +89,7 @@ fn solve(args: &Arguments) -> Result<Outputs> {
             workspace: workspace.as_ref().map_or(0, address),
             frames,
             size,
-            pair_count: pair_list.len() as i64,
+            pair_count: pairs.size()[0],
             one_normal: i64::from(matrices == 1),
         };
         let shared = vectors + if shared_triangle { 8 * triangle } else { 0 };
@@ -102,6 +101,7 @@ fn solve(args: &Arguments) -> Result<Outputs> {
         })?;
         kernel.launch(blocks, THREADS, shared, &params, args.stream())?;
     } else {
+        let pair_list = checked_pairs(pairs, size)?;
         for_real!(rhs, T => {
             solve_cpu::<T>(&normal, &rhs, &previous, &temporal, &upper, &pair_list, &mut weights);
         });
@@ -113,20 +113,15 @@ fn address(tensor: &Tensor) -> u64 {
     tensor.data_ptr() as u64
 }
 
-/// The cancel pairs, from any device, each within the shapes.
+/// The cancel pairs, each within the shapes.
 fn checked_pairs(pairs: Argument, size: i64) -> Result<Vec<[usize; 2]>> {
-    let on_cpu = pairs.tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let (list, _) = int64s(&on_cpu).as_chunks::<2>();
+    let dense = pairs.contiguous()?;
+    let (list, _) = int64s(&dense).as_chunks::<2>();
     let index = |row: usize, column: usize, value: i64| {
         let inside = usize::try_from(value).ok().filter(|_| value < size);
         inside.ok_or_else(|| pairs.wrong_index(&[row, column], value, &format!("0 to {}", size - 1)))
     };
     list.iter().enumerate().map(|(row, &[a, b])| Ok([index(row, 0, a)?, index(row, 1, b)?])).collect()
-}
-
-fn pairs_on(pairs: &[[usize; 2]], device: Device) -> Result<Tensor> {
-    let flat: Vec<i64> = pairs.iter().flatten().map(|&index| index as i64).collect();
-    Ok(Tensor::f_from_slice(&flat)?.f_to_device(device)?)
 }
 
 fn solve_cpu<T: Real>(

@@ -88,6 +88,10 @@ class SolverParameters:
                 given[field.name] = config.number(key, field.metadata["least"], 1e30)
         return SolverParameters(**given)
 
+    def without_time(self) -> SolverParameters:
+        """The same for a frame that follows none."""
+        return dataclasses.replace(self, temporal_smoothing=0.0)
+
 
 def check(settings: AnimatorParameters | SolverParameters) -> None:
     """Every setting is a number within its range."""

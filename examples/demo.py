@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -11,9 +10,7 @@ import torch
 from torch import Tensor
 
 import avatorch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from render import look_at, render, write_png
+from avatorch.export.render import look_at, render, write_png
 
 STEPS = 250
 MARKERS = 400  # vertices that are seen

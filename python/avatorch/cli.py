@@ -1,4 +1,4 @@
-"""The command line: `avatorch info`, `avatorch convert`, `avatorch mel`, `avatorch kernels`."""
+"""The command line: `avatorch info`, `avatorch convert`, `avatorch mel`, `avatorch face`, `avatorch kernels`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from avatorch import _native, audio, kernels, picture, setup
+from avatorch.face import command as face
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     listening.add_argument("--png", help="the picture to write")
     listening.set_defaults(run=_mel)
+    face.add(commands)
     compiling = commands.add_parser(
         "kernels", help="compile every CUDA kernel, without a GPU; report registers, spills"
     )
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         return run(given)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         print(f"avatorch {given.command}: {error}", file=sys.stderr)
         return 1
 

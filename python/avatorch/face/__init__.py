@@ -1,6 +1,40 @@
-"""Speech in, the weights of a face out."""
+"""Speech in, the weights of a face out: Audio2Face models on ONNX Runtime, without TensorRT.
 
-from avatorch.face.bundle import Bundle, read_bundle
+    face = Audio2Face("audio2face-3d-v3.0", identity="Claire")
+    weights, names, fps, _ = face(samples)
+
+It needs the package onnxruntime: `pip install avatorch[face]`, or `avatorch[face-cuda]` for a GPU.
+"""
+
+from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
+from avatorch.face.bundle import Bundle, Identity, NetworkInfo, read_bundle
 from avatorch.face.errors import FaceError
+from avatorch.face.executor import Executor, Frames, Part
+from avatorch.face.model import Audio2Face, FaceStream, FaceWeights
+from avatorch.face.parameters import AnimatorParameters, SolverParameters
+from avatorch.face.rig import Rig
+from avatorch.face.sdk import Audio2FaceSDK
+from avatorch.face.solver import BlendshapeSolver
+from avatorch.face.write import save
 
-__all__ = ["Bundle", "FaceError", "read_bundle"]
+__all__ = [
+    "AnimatorParameters",
+    "Audio2Face",
+    "Audio2FaceSDK",
+    "AudioAccumulator",
+    "BlendshapeSolver",
+    "Bundle",
+    "EmotionAccumulator",
+    "Executor",
+    "FaceError",
+    "FaceStream",
+    "FaceWeights",
+    "Frames",
+    "Identity",
+    "NetworkInfo",
+    "Part",
+    "Rig",
+    "SolverParameters",
+    "read_bundle",
+    "save",
+]

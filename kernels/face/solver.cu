@@ -15,14 +15,16 @@ struct SolveParams {
   long long size;
   long long pair_count;
   long long one_normal;
+  double rounding_unit;  // of a gradient, relative to the sum of its magnitudes
 };
-static_assert(sizeof(SolveParams) == 13 * 8, "the twin in solver.rs has the same fields");
+static_assert(sizeof(SolveParams) == 14 * 8, "the twin in solver.rs has the same fields");
 
 constexpr int kPatience = 3;
 constexpr int kMostRefinements = 4;
 constexpr double kOutside = 1e-11;
 constexpr int kMostSteps = 10000;
 constexpr double kCancelled = 1e-10;
+constexpr double kLeast = 1e-290;  // what has a reciprocal
 constexpr double kEpsilon = 2.220446049250313e-16;
 
 enum At { kLower = -1, kFree = 0, kUpper = 1 };
@@ -45,7 +47,26 @@ struct Problem {
   int* free;              // [free]
   int size;
   int count;  // of free variables
+  double rounding_unit;
 };
+
+// 1 / x and 1 / sqrt(x) of positive x, to the last bit but one. The compiler's own are calls, around which registers
+// would be spilled.
+__device__ __forceinline__ double reciprocal(double x) {
+  double r;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
+#pragma unroll
+  for (int i = 0; i < 3; ++i) r = fma(r, fma(-x, r, 1.0), r);
+  return r;
+}
+__device__ __forceinline__ double reciprocal_root(double x) {
+  double r;
+  asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
+#pragma unroll
+  for (int i = 0; i < 3; ++i) r = fma(0.5 * r, fma(-x * r, r, 1.0), r);
+  return r;
+}
+__device__ __forceinline__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
 
 __device__ __forceinline__ int row_start(int row) { return row * (row + 1) / 2; }
 
@@ -89,12 +110,12 @@ __device__ __forceinline__ void collect_free(Problem& p) {
   p.count = total;
 }
 
-// The Cholesky factor of the free rows and columns of the square, column by column. A pivot that rounding made negative
-// is floored.
+// The Cholesky factor of the free rows and columns of the square, column by column, with the reciprocals of its
+// diagonal. A pivot that rounding made negative is floored.
 __device__ __forceinline__ void factorize(Problem& p) {
   double floor = 0.0;
   for (int i = 0; i < p.count; ++i) floor = fmax(floor, p.squared[(long long)p.free[i] * p.size + p.free[i]]);
-  floor = fmax(floor * kEpsilon * p.count, 2.2250738585072014e-308);
+  floor = fmax(floor * kEpsilon * p.count, kLeast);
   for (int j = 0; j < p.count; ++j) {
     const double* pivot_row = p.factor + row_start(j);
     for (int i = j + int(threadIdx.x); i < p.count; i += blockDim.x) {
@@ -104,11 +125,11 @@ __device__ __forceinline__ void factorize(Problem& p) {
       row[j] = sum;
     }
     __syncthreads();
-    const double pivot = sqrt(fmax(pivot_row[j], floor));
+    const double root = reciprocal_root(fmax(pivot_row[j], floor));
     __syncthreads();
     for (int i = j + int(threadIdx.x); i < p.count; i += blockDim.x) {
       double* row = p.factor + row_start(i);
-      row[j] = i == j ? pivot : row[j] / pivot;
+      row[j] = i == j ? root : row[j] * root;
     }
     __syncthreads();
   }
@@ -117,7 +138,7 @@ __device__ __forceinline__ void factorize(Problem& p) {
 // Solves L L^T step = step.
 __device__ __forceinline__ void substitute(Problem& p) {
   for (int j = 0; j < p.count; ++j) {
-    const double value = p.step[j] / p.factor[row_start(j) + j];
+    const double value = p.step[j] * p.factor[row_start(j) + j];
     __syncthreads();
     for (int i = j + int(threadIdx.x); i < p.count; i += blockDim.x) {
       if (i == j) {
@@ -130,7 +151,7 @@ __device__ __forceinline__ void substitute(Problem& p) {
   }
   for (int j = p.count - 1; j >= 0; --j) {
     const double* row = p.factor + row_start(j);
-    const double value = p.step[j] / row[j];
+    const double value = p.step[j] * row[j];
     __syncthreads();
     for (int i = threadIdx.x; i <= j; i += blockDim.x) {
       if (i == j) {
@@ -157,7 +178,6 @@ __device__ __forceinline__ void compute_gradient(Problem& p) {
     p.step[i] = magnitude;
   }
   __syncthreads();
-  const double unit = kEpsilon * sqrt(double(p.size)) * 4.0;
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) {
     double sum = 0.0, bound = 0.0;
     for (int j = 0; j < p.size; ++j) {
@@ -166,7 +186,7 @@ __device__ __forceinline__ void compute_gradient(Problem& p) {
       bound += fabs(a) * p.step[j];
     }
     p.gradient[i] = sum;
-    p.rounding[i] = bound * unit;
+    p.rounding[i] = bound * p.rounding_unit;
   }
   __syncthreads();
 }
@@ -176,7 +196,7 @@ __device__ __forceinline__ void solve_free(Problem& p) {
   collect_free(p);
   factorize(p);
   compute_gradient(p);
-  double before = 1.0 / 0.0;
+  double before = 1e300;
   for (int refinement = 0; refinement <= kMostRefinements; ++refinement) {
     for (int i = threadIdx.x; i < p.count; i += blockDim.x) p.step[i] = -p.gradient[p.free[i]];
     __syncthreads();
@@ -248,7 +268,8 @@ __device__ __forceinline__ void take_step(Problem& p, Step& step) {
     const int i = p.free[f];
     const double from = p.point[i], to = p.x[i];
     if (to >= 0.0 && to <= p.upper[i]) continue;
-    const double ratio = to < 0.0 ? from / (from - to) : (p.upper[i] - from) / (to - from);
+    const double way = to < 0.0 ? from : p.upper[i] - from;
+    const double ratio = way * reciprocal(fmax(fabs(to - from), kLeast));
     if (hit < 0 || ratio < reach) reach = ratio, hit = i, side = to < 0.0 ? kLower : kUpper;
   }
   for (int f = 0; f < p.count; ++f) {
@@ -307,7 +328,7 @@ __device__ __forceinline__ void cancel(Problem& p, const long long* pairs, int c
     for (int pair = 0; pair < count; ++pair) {
       const long long i = pairs[2 * pair], j = pairs[2 * pair + 1];
       if (i < 0 || i >= p.size || j < 0 || j >= p.size) {
-        p.b[0] = nan("");
+        p.b[0] = not_a_number();
         continue;
       }
       p.upper[p.x[i] >= p.x[j] ? j : i] = kCancelled;
@@ -323,6 +344,7 @@ __global__ void __launch_bounds__(128) solve(const SolveParams params) {
   const long long track = blockIdx.x;
   Problem p;
   p.size = size;
+  p.rounding_unit = params.rounding_unit;
   const long long matrix = params.one_normal ? 0 : track * size * size;
   p.a = params.normal + matrix;
   p.squared = params.squared + matrix;
@@ -354,7 +376,7 @@ __global__ void __launch_bounds__(128) solve(const SolveParams params) {
       broken |= !isfinite(p.b[i]);
     }
     if (__syncthreads_or(broken)) {
-      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = T(nan(""));
+      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = T(not_a_number());
     } else {
       const int passes = params.pair_count ? 2 : 1;
       for (int pass = 0; pass < passes; ++pass) {
@@ -362,7 +384,7 @@ __global__ void __launch_bounds__(128) solve(const SolveParams params) {
         solve_bounded(p);
       }
       const bool failed = isnan(p.b[0]);
-      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = failed ? T(nan("")) : T(p.x[i]);
+      for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = failed ? T(not_a_number()) : T(p.x[i]);
     }
     __syncthreads();
     last = weights;

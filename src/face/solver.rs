@@ -44,6 +44,7 @@ struct Params {
     size: i64,
     pair_count: i64,
     one_normal: i64,
+    rounding_unit: f64, // of a gradient, relative to the sum of its magnitudes
 }
 
 entry!(avatorch_solve, "audio2face::solve", solve);
@@ -91,6 +92,7 @@ fn solve(args: &Arguments) -> Result<Outputs> {
             size,
             pair_count: pairs.size()[0],
             one_normal: i64::from(matrices == 1),
+            rounding_unit: rounding_unit(size as usize),
         };
         let shared = vectors + if shared_triangle { 8 * triangle } else { 0 };
         let blocks = u32::try_from(problems).ok().filter(|&blocks| blocks < 1 << 31);
@@ -403,7 +405,7 @@ impl<'a> System<'a> {
                 *rounding += a.abs() * magnitude;
             }
         }
-        let unit = f64::EPSILON * (self.size as f64).sqrt() * 4.0;
+        let unit = rounding_unit(self.size);
         for rounding in &mut work.rounding {
             *rounding *= unit;
         }
@@ -425,6 +427,11 @@ impl Workspace {
             at => at,
         }
     }
+}
+
+/// The rounding error of a gradient, relative to the sum of its magnitudes.
+fn rounding_unit(size: usize) -> f64 {
+    f64::EPSILON * (size as f64).sqrt() * 4.0
 }
 
 /// The Cholesky factor of the rows and columns `free` of a matrix. A pivot that rounding made negative is floored:

@@ -126,6 +126,29 @@ def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> P
     return folder
 
 
+def make_emotion(folder: Path, rate: int = 2000) -> Path:
+    """Writes an Audio2Emotion bundle: of four classes, by the loudness of a window of any length."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = ["angry", "happy", "neutral", "sad"]
+    _json(folder, "network_info.json", {"audio_params": {"samplerate": rate}, "emotions": classes})
+    _json(folder, "model_config.json", {"post_processing_config": {
+        "output_emotion_length": 5, "emotion_contrast": 1.5, "max_emotions": 2, "live_blend_coef": 0.7,
+        "enable_preferred_emotion": True, "preferred_emotion_strength": 0.25, "transition_smoothing": 0.1,
+        "fixed_dt": 0.033, "emotion_strength": 0.6, "preferred_emotion": [0.0, 0.0, 0.5, 0.0, 0.0],
+        "emotion_correspondence": {"angry": 1, "happy": 3, "neutral": -1, "sad": 4},
+    }})  # fmt: skip
+    names = {"networkInfoPath": "network_info.json", "networkPath": "network.trt", "modelConfigPath": "model_config.json"}
+    _json(folder, "model.json", names)
+    nodes = [
+        helper.make_node("Abs", ["input_values"], ["loud"]),
+        helper.make_node("ReduceMean", ["loud"], ["level"], axes=[1], keepdims=1),
+        helper.make_node("MatMul", ["level", "score"], ["output"]),
+    ]
+    weights = {"score": np.array([[4.0, 3.0, -2.0, -9.0]], np.float32)}
+    onnx.save(_model(nodes, weights, {"input_values": ["B", "N"]}, {"output": ["B", 4]}), folder / "network.onnx")
+    return folder
+
+
 def _rigs(folder: Path, suffix: str, s: Sizes, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Writes both rigs; their neutrals by part."""
     names = list(open_body().expression_names)[: s.poses]

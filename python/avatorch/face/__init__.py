@@ -8,8 +8,10 @@ It needs the package onnxruntime: `pip install avatorch[face]`, or `avatorch[fac
 
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.bundle import Bundle, Identity, NetworkInfo, read_bundle
+from avatorch.face.emotion import Audio2Emotion
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
+from avatorch.face.interactive import InteractiveExecutor, Layer
 from avatorch.face.model import Audio2Face, FaceStream, FaceWeights
 from avatorch.face.parameters import AnimatorParameters, SolverParameters
 from avatorch.face.rig import Rig
@@ -19,6 +21,7 @@ from avatorch.face.write import save
 
 __all__ = [
     "AnimatorParameters",
+    "Audio2Emotion",
     "Audio2Face",
     "Audio2FaceSDK",
     "AudioAccumulator",
@@ -31,6 +34,8 @@ __all__ = [
     "FaceWeights",
     "Frames",
     "Identity",
+    "InteractiveExecutor",
+    "Layer",
     "NetworkInfo",
     "Part",
     "Rig",

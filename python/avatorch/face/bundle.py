@@ -108,7 +108,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         model_file = model_file / "model.json"
     model = Record.read(model_file)
     folder = model_file.parent
-    info = _network_info(Record.read(_inside(folder, model, "networkInfoPath")))
+    info = _network_info(Record.read(inside(folder, model, "networkInfoPath")))
     if info.kind == "diffusion":
         identities = _diffusion_identities(folder, model, info)
     else:
@@ -118,7 +118,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 def find_network(folder: Path, model: Record) -> Path:
     """The .onnx that stands where `networkPath` says, or beside the engine that it names."""
-    named = _inside(folder, model, "networkPath")
+    named = inside(folder, model, "networkPath")
     for candidate in (named.with_suffix(".onnx"), folder / "network.onnx"):
         if candidate.is_file():
             return candidate
@@ -127,7 +127,7 @@ def find_network(folder: Path, model: Record) -> Path:
     )
 
 
-def _inside(folder: Path, record: Record, key: str) -> Path:
+def inside(folder: Path, record: Record, key: str) -> Path:
     """A file of the bundle. Links may lead elsewhere, as those of download caches do; names may not."""
     name = record.text(key)
     ways = (PurePosixPath(name), PureWindowsPath(name))
@@ -201,16 +201,16 @@ def _diffusion_identities(folder: Path, model: Record, info: NetworkInfo) -> tup
     read = []
     for index, (name, config, data, shape) in enumerate(zip(info.identities, configs, datas, shapes, strict=True)):
         way = Record(model.file, {"modelConfigPaths": config, "modelDataPaths": data})
-        settings = Record.read(_inside(folder, way, "modelConfigPaths")).record("config")
-        arrays = Arrays(_inside(folder, way, "modelDataPaths"))
+        settings = Record.read(inside(folder, way, "modelConfigPaths")).record("config")
+        arrays = Arrays(inside(folder, way, "modelDataPaths"))
         read.append(_identity(folder, index, name, info, settings, arrays, shape))
     return tuple(read)
 
 
 def _regression_identity(folder: Path, model: Record, info: NetworkInfo) -> Identity:
-    settings = Record.read(_inside(folder, model, "modelConfigPath")).record("config")
-    arrays = Arrays(_inside(folder, model, "modelDataPath"))
-    emotions = Arrays(_inside(folder, model, "emotionDatabasePath"))
+    settings = Record.read(inside(folder, model, "modelConfigPath")).record("config")
+    arrays = Arrays(inside(folder, model, "modelDataPath"))
+    emotions = Arrays(inside(folder, model, "emotionDatabasePath"))
     implicit = _implicit_emotion(emotions, settings, info.implicit_emotions)
     shape = model.record("blendshapePaths")
     return _identity(folder, 0, info.identities[0], info, settings, arrays, shape, implicit)
@@ -233,8 +233,8 @@ def _identity(
     for part, vertices in (("skin", info.skin_vertices), ("tongue", info.tongue_vertices)):
         paths = shape.record(part)
         rigs[part] = Rig.read(
-            Record.read(_inside(folder, paths, "config")).record("blendshape_params"),
-            Arrays(_inside(folder, paths, "data")),
+            Record.read(inside(folder, paths, "config")).record("blendshape_params"),
+            Arrays(inside(folder, paths, "data")),
             vertices,
             masked=part == "skin",
         )

@@ -96,7 +96,7 @@ class Network:
         else:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers)
+            session = self._runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise FaceError(
                 "eReadFileFailed", f"{path.name}: is no network that ONNX Runtime opens: {_first_line(error)}"

@@ -21,7 +21,26 @@ from avatorch.face import Executor, FaceError, read_bundle
 from face import bundles
 
 MOST_MEMORY = 6 << 30  # bytes of address space: a size taken from a file on trust would need more
-ODD: list[Any] = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 1e308, -0.5, "", "..", "\0", "x" * 5000, [], {}, [[]], [0.0] * 52]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    10**400,
+    1e308,
+    -0.5,
+    "",
+    "..",
+    "\0",
+    "x" * 5000,
+    [],
+    {},
+    [[]],
+    [0.0] * 52,
+]
 
 
 def main(seconds: float, seed: int) -> None:
@@ -84,7 +103,9 @@ def damage(path: Path) -> None:
             # The heads of members and the directory at the end are where sizes are.
             near = random.choice((len(changed), 400, -400))
             at = random.randrange(len(changed)) if abs(near) > len(changed) else random.randrange(abs(near))
-            changed[at if near > 0 else -1 - at % len(changed)] = random.choice((0, 1, 127, 128, 255, random.randrange(256)))
+            changed[at if near > 0 else -1 - at % len(changed)] = random.choice(
+                (0, 1, 127, 128, 255, random.randrange(256))
+            )
     path.write_bytes(changed)
 
 

@@ -338,7 +338,7 @@ __device__ __forceinline__ void cancel(Problem& p, const long long* pairs, int c
 }
 
 template <class T>
-__global__ void __launch_bounds__(128) solve(const SolveParams params) {
+__global__ void solve(const SolveParams params) {
   extern __shared__ double memory[];
   const int size = int(params.size);
   const long long track = blockIdx.x;

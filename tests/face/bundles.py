@@ -137,7 +137,11 @@ def make_emotion(folder: Path, rate: int = 2000) -> Path:
         "fixed_dt": 0.033, "emotion_strength": 0.6, "preferred_emotion": [0.0, 0.0, 0.5, 0.0, 0.0],
         "emotion_correspondence": {"angry": 1, "happy": 3, "neutral": -1, "sad": 4},
     }})  # fmt: skip
-    names = {"networkInfoPath": "network_info.json", "networkPath": "network.trt", "modelConfigPath": "model_config.json"}
+    names = {
+        "networkInfoPath": "network_info.json",
+        "networkPath": "network.trt",
+        "modelConfigPath": "model_config.json",
+    }
     _json(folder, "model.json", names)
     nodes = [
         helper.make_node("Abs", ["input_values"], ["loud"]),

@@ -46,7 +46,13 @@ def test_a_regression_bundle(tmp_path: Path) -> None:
     bundle = read_bundle(bundles.make_regression(tmp_path) / "model.json")
     info, (identity,) = bundle.info, bundle.identities
     data, database = np.load(tmp_path / "model_data.npz"), np.load(tmp_path / "implicit_emo_db.npz")
-    assert (info.kind, info.window, info.target_offset, info.sample_rate, info.values) == ("regression", 1200, 600, 2000, 25)
+    assert (info.kind, info.window, info.target_offset, info.sample_rate, info.values) == (
+        "regression",
+        1200,
+        600,
+        2000,
+        25,
+    )
     assert bundle.network == tmp_path / "network.onnx" and identity.name == "Ada"
     np.testing.assert_array_equal(identity.neutral_skin, data["shapes_mean_skin"])
     np.testing.assert_array_equal(identity.skin_basis, data["shapes_matrix_skin"])
@@ -89,6 +95,11 @@ def every_key(content: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return []
 
 
+def within(part: str, **values: Any) -> Callable[[Any], None]:
+    """Changes values of one part of a file."""
+    return lambda content: content[part].update(values)
+
+
 UNREAD = {"output", "identities", "padding_right", "templateBBSize"}
 
 
@@ -107,9 +118,9 @@ def test_every_key_is_needed_and_has_a_type(whole: Path, tmp_path: Path) -> None
                     parent = parent[step]
                 if wrong == "missing":
                     del parent[key]
-                elif isinstance(parent[key], dict) and isinstance(wrong, dict):
-                    continue
-                elif isinstance(parent[key], str) and key in ("actor", "version", "source_shot") and wrong == "../x":
+                elif (isinstance(parent[key], dict) and isinstance(wrong, dict)) or (
+                    isinstance(parent[key], str) and key in ("actor", "version", "source_shot") and wrong == "../x"
+                ):
                     continue
                 else:
                     parent[key] = wrong
@@ -126,23 +137,25 @@ def test_every_key_is_needed_and_has_a_type(whole: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("file", "change", "sentence", "code"),
     [
-        ("network_info.json", lambda c: c["id"].update(type="other"), "id.type is 'other'", "eReadFileFailed"),
-        ("network_info.json", lambda c: c["params"].update(default_emotion=[0.0]), "has 1 values, expected 4", "eMismatch"),
-        ("network_info.json", lambda c: c["params"].update(num_verts_skin=38), r"shape \[37, 3\], expected \[38, 3\]", "eMismatch"),
-        ("network_info.json", lambda c: c["params"].update(num_shapes_skin=7), r"expected \[7, 37, 3\]", "eMismatch"),
-        ("network_info.json", lambda c: c["params"].update(result_jaw_size=13), "is 13, expected a multiple of 3", "eMismatch"),
-        ("network_info.json", lambda c: c["params"].update(num_verts_skin=10**12), "is 1000000000000, expected 1 to", "eOutOfRange"),
-        ("network_info.json", lambda c: c["audio_params"].update(samplerate=0), "samplerate is 0", "eOutOfRange"),
-        ("model_config.json", lambda c: c["config"].update(skin_strength=2.5), "skin_strength is 2.5, expected 0 to 2", "eOutOfRange"),
-        ("model_config.json", lambda c: c["config"].update(skin_strength=float("nan")), "holds NaN", "eNotANumber"),
-        ("model_config.json", lambda c: c["config"].update(source_shot="none"), "source_shot is 'none'", "eOutOfBounds"),
-        ("model_config.json", lambda c: c["config"].update(source_frame=3), "less than the shot's 3 frames", "eOutOfBounds"),
-        ("bs_skin_config.json", lambda c: c["blendshape_params"].update(numPoses=51), "numPoses is 51, expected 52", "eMismatch"),
-        ("bs_skin_config.json", lambda c: c["blendshape_params"]["bsSolveActivePoses"].append(0), "has 53 values", "eMismatch"),
-        ("bs_skin_config.json", lambda c: c["blendshape_params"].update(templateBBSize=0.5), "0.5, expected 1 to", "eOutOfRange"),
-        ("model.json", lambda c: c.update(modelDataPath="../model_data.npz"), "expected the name of a file in", "eReadFileFailed"),
-        ("model.json", lambda c: c.update(modelDataPath="/etc/passwd"), "expected the name of a file in", "eReadFileFailed"),
-        ("model.json", lambda c: c.update(modelDataPath="..\\x"), "expected the name of a file in", "eReadFileFailed"),
+        ("network_info.json", within("id", type="other"), "id.type is 'other'", "eReadFileFailed"),
+        ("network_info.json", within("params", default_emotion=[0.0]), "has 1 values, expected 4", "eMismatch"),
+        ("network_info.json", within("params", num_verts_skin=38), r"shape \[37, 3\], expected \[38, 3\]", "eMismatch"),
+        ("network_info.json", within("params", num_shapes_skin=7), r"expected \[7, 37, 3\]", "eMismatch"),
+        ("network_info.json", within("params", result_jaw_size=13), "is 13, expected a multiple of 3", "eMismatch"),
+        ("network_info.json", within("params", num_verts_skin=10**12), "is 1000000000000", "eOutOfRange"),
+        ("network_info.json", within("audio_params", samplerate=0), "samplerate is 0", "eOutOfRange"),
+        ("model_config.json", within("config", skin_strength=2.5), "is 2.5, expected 0 to 2", "eOutOfRange"),
+        ("model_config.json", within("config", skin_strength=float("nan")), "holds NaN", "eNotANumber"),
+        ("model_config.json", within("config", source_shot="none"), "source_shot is 'none'", "eOutOfBounds"),
+        ("model_config.json", within("config", source_frame=3), "the shot's 3 frames", "eOutOfBounds"),
+        ("bs_skin_config.json", within("blendshape_params", numPoses=51), "numPoses is 51, expected 52", "eMismatch"),
+        ("bs_skin_config.json", within("blendshape_params", bsSolveActivePoses=[1] * 53), "has 53 values", "eMismatch"),
+        ("bs_skin_config.json", within("blendshape_params", templateBBSize=0.5), "0.5, expected 1 to", "eOutOfRange"),
+        ("model.json", lambda c: c.update(modelDataPath="../data.npz"), "the name of a file in", "eReadFileFailed"),
+        ("model.json", lambda c: c.update(modelDataPath="/etc/passwd"), "the name of a file in", "eReadFileFailed"),
+        ("model.json", lambda c: c.update(modelDataPath="..\\x"), "the name of a file in", "eReadFileFailed"),
+        ("model.json", lambda c: c.update(networkPath="."), "the name of a file in", "eReadFileFailed"),
+        ("model.json", lambda c: c.update(networkPath="x" * 5000), "the name of a file in", "eReadFileFailed"),
         ("model.json", lambda c: c.update(modelDataPath="none.npz"), "there is no such file", "eOpenFileFailed"),
         ("model.json", lambda c: [], "holds an array, expected an object", "eReadFileFailed"),
     ],
@@ -204,11 +217,19 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
 def test_files_that_are_no_files(tmp_path: Path) -> None:
     folder = bundles.make_regression(tmp_path)
     os.mkfifo(folder / "pipe")
-    for name in ("pipe", "."):
+    (folder / "sub").mkdir()
+    for name in ("pipe", "sub"):
         edit(folder / "model.json", lambda content, name=name: content.update(modelDataPath=name))
         with pytest.raises(FaceError, match="is no regular file"):
             read_bundle(folder)
-    for text in ("", "{", '{"a": }', "[" * 100_000, '{"networkInfoPath": "\ud800"}'.encode("utf-8", "surrogatepass"), "1" * 9999):
+    for text in (
+        "",
+        "{",
+        '{"a": }',
+        "[" * 100_000,
+        '{"networkInfoPath": "\ud800"}'.encode("utf-8", "surrogatepass"),
+        "1" * 9999,
+    ):
         (folder / "model.json").write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(FaceError):
             read_bundle(folder)
@@ -253,7 +274,7 @@ def test_networks_that_do_not_fit(whole: Path, tmp_path: Path) -> None:
     good = (folder / "network.onnx").read_bytes()
     for bad in (b"", b"junk", good[:-100], good[: len(good) // 2]):
         (folder / "network.onnx").write_bytes(bad)
-        with pytest.raises(FaceError, match="network.onnx: is no network that ONNX Runtime opens"):
+        with pytest.raises(FaceError, match=r"network\.onnx: is no network that ONNX Runtime opens"):
             Executor(read_bundle(folder))
     model = onnx.load_from_string(good)
     name = model.graph.input[0].name
@@ -270,7 +291,7 @@ def test_networks_that_do_not_fit(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(FaceError, match=r"is tensor\(float\) of shape .*1201.*expected float32 .*1200"):
         Executor(read_bundle(folder))
     (folder / "network.onnx").unlink()
-    with pytest.raises(FaceError, match="has neither network.onnx nor network.onnx|has neither") as caught:
+    with pytest.raises(FaceError, match="has neither") as caught:
         read_bundle(folder)
     assert caught.value.code == "eOpenFileFailed"
 

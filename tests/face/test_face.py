@@ -140,7 +140,7 @@ def test_the_command_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "1.00 s of Ada -> 60 frames of 59 weights, 60 a second" in said and f"wrote {outputs['glb']}" in said
     animation = _weights_of_glb(Path(outputs["glb"]))
-    rows = list(csv.DictReader(Path(outputs["csv"]).open()))
+    rows = list(csv.DictReader(Path(outputs["csv"]).read_text().splitlines()))
     np.testing.assert_allclose(animation[:, 17], [float(row["JawOpen"]) for row in rows], atol=1e-6)
     assert animation[:, 17].max() > 0.3 and animation[:, 0].max() > 0.3 and np.ptp(animation[:, 17]) > 0.25
     assert Path(outputs["png"]).read_bytes().startswith(b"\x89PNG")

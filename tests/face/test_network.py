@@ -23,7 +23,9 @@ exported = pytest.mark.skipif(not EXPORTED.is_dir(), reason="needs the exported 
 @pytest.mark.parametrize("pair", ["io_000.npz", "io_001.npz", "io_002.npz"])
 def test_regression_pairs(pair: str, name: str, device: str) -> None:
     bundle, stored = read_bundle(EXPORTED / "regression"), np.load(EXPORTED / "regression" / pair)
-    network = open_regression(bundle.folder / name, bundle.info, torch.device(device, 0) if device == "cuda" else torch.device(device))
+    network = open_regression(
+        bundle.folder / name, bundle.info, torch.device(device, 0) if device == "cuda" else torch.device(device)
+    )
     inputs = {key: torch.from_numpy(stored[key]) for key in ("input", "emotion")}
     found = network.run(inputs, {"result": stored["result"].shape})["result"]
     np.testing.assert_allclose(found.cpu(), stored["result"], atol=1e-4 if device == "cuda" else 1e-5)
@@ -34,7 +36,9 @@ def test_regression_pairs(pair: str, name: str, device: str) -> None:
 @pytest.mark.parametrize("pair", ["io_000.npz", "io_001.npz"])
 def test_diffusion_pairs(pair: str, name: str, device: str) -> None:
     bundle, stored = read_bundle(EXPORTED / "diffusion"), np.load(EXPORTED / "diffusion" / pair)
-    network = open_diffusion(bundle.folder / name, bundle.info, torch.device(device, 0) if device == "cuda" else torch.device(device))
+    network = open_diffusion(
+        bundle.folder / name, bundle.info, torch.device(device, 0) if device == "cuda" else torch.device(device)
+    )
     inputs = {key: torch.from_numpy(stored[key]) for key in ("window", "identity", "emotion", "input_latents", "noise")}
     found = network.run(inputs, {key: stored[key].shape for key in ("prediction", "output_latents")})
     for key, values in found.items():
@@ -47,14 +51,21 @@ def test_the_stored_stream_is_what_the_executor_runs(device: str) -> None:
     bundle, stored = read_bundle(EXPORTED / "diffusion"), np.load(EXPORTED / "diffusion/io_002.npz")
     assert np.argmax(stored["identity"]) == 0 or stored["identity"].sum() == 1
     face = Executor(
-        bundle, int(np.argmax(stored["identity"])), 1, device, geometry=Part.ALL, noise=torch.from_numpy(stored["noise"][0])
+        bundle,
+        int(np.argmax(stored["identity"])),
+        1,
+        device,
+        geometry=Part.ALL,
+        noise=torch.from_numpy(stored["noise"][0]),
     )
     windows, emotion = stored["window"][:, 0], stored["emotion"][:, 0]
     for k in range(4):
         found = face.inference.infer(
             [0], torch.from_numpy(windows[k : k + 1]).to(device), torch.from_numpy(emotion[k : k + 1]).to(device), [k]
         )
-        np.testing.assert_allclose(found[0].cpu(), stored["prediction"][k, 0, 15:45], atol=1e-3 if device == "cuda" else 5e-5)
+        np.testing.assert_allclose(
+            found[0].cpu(), stored["prediction"][k, 0, 15:45], atol=1e-3 if device == "cuda" else 5e-5
+        )
     # The audio of these windows, as the accumulator gives it.
     audio = np.concatenate([windows[1][8000:], windows[2][8000:], windows[3][8000:]])
     face.audio[0].accumulate(torch.from_numpy(audio))
@@ -70,7 +81,9 @@ def test_the_stored_windows_of_a_clip(device: str) -> None:
     assert [face.clock.inferences.start(frame) + 4160 for frame in range(4)] == [0, 533, 1066, 1600]
     emotion = torch.from_numpy(stored["emotion"])
     np.testing.assert_array_equal(bundle.identities[0].implicit_emotion, stored["emotion"][0, 0, :16])
-    found = face.inference.infer([0] * 4, torch.from_numpy(stored["input"][:, 0]).to(device), emotion[..., 16:].to(device), range(4))
+    found = face.inference.infer(
+        [0] * 4, torch.from_numpy(stored["input"][:, 0]).to(device), emotion[..., 16:].to(device), range(4)
+    )
     np.testing.assert_allclose(found.cpu(), stored["result"], atol=1e-4 if device == "cuda" else 1e-5)
 
 

@@ -34,7 +34,9 @@ def problem(size: int, condition: float, kind: str, seed: int) -> tuple[np.ndarr
     return a, b
 
 
-def call(a: Tensor, b: Tensor, *, temporal: float = 0.0, upper: float = 1.0, pairs: list[list[int]] | None = None) -> Tensor:
+def call(
+    a: Tensor, b: Tensor, *, temporal: float = 0.0, upper: float = 1.0, pairs: list[list[int]] | None = None
+) -> Tensor:
     """a [P or 1, K, K], b [P, F, K]"""
     problems, _, size = b.shape
     options = {"dtype": b.dtype, "device": b.device}
@@ -100,13 +102,17 @@ def test_cutting_a_sequence_changes_no_bit(device: str) -> None:
         parts.append(solve(a[None], b[:, first:end], last, temporal, upper, none))
         last = parts[-1][:, -1].contiguous()
     assert torch.equal(torch.cat(parts, 1), whole)
-    assert torch.equal(solve(a[None].expand(2, 9, 9), b, torch.zeros(2, 9, device=device), temporal, upper, none), whole)
+    assert torch.equal(
+        solve(a[None].expand(2, 9, 9), b, torch.zeros(2, 9, device=device), temporal, upper, none), whole
+    )
 
 
 def test_infinite_bounds_and_no_numbers(device: str) -> None:
     a, b = (torch.tensor(array, device=device) for array in problem(6, 10.0, "plain", 5))
     a = a / a.abs().max()
-    free = call(a[None], (a @ torch.full((6,), 3.0, dtype=torch.float64, device=device))[None, None], upper=float("inf"))
+    free = call(
+        a[None], (a @ torch.full((6,), 3.0, dtype=torch.float64, device=device))[None, None], upper=float("inf")
+    )
     torch.testing.assert_close(free[0, 0], torch.full_like(free[0, 0], 3.0))
     b = torch.stack([b, b * float("nan"), b])[:, None]
     found = call(a[None], b)

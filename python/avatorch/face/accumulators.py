@@ -61,11 +61,14 @@ class AudioAccumulator:
 
     def read(self, start: int, length: int, strength: float = 1.0) -> Tensor:
         """Samples from `start`, which may be negative, times `strength`: silence before the first and, once closed,
-        behind the last. [length]"""
+        behind the last. [length]
+        """
         with self._lock:
             end = start + length
             if end > self._count and not self._closed:
-                raise FaceError("eOutOfBounds", f"samples to {end} were read, expected at most the {self._count} there are")
+                raise FaceError(
+                    "eOutOfBounds", f"samples to {end} were read, expected at most the {self._count} there are"
+                )
             if max(start, 0) < min(self.dropped_samples, self._count) and end > 0:
                 raise FaceError("eOutOfBounds", f"sample {max(start, 0)} was read, {self.dropped_samples} were dropped")
             window = torch.zeros(length, device=self.device)

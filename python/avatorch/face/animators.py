@@ -141,7 +141,9 @@ def rigid_fit(points: Tensor, targets: Tensor) -> Tensor:
     spread = (points - middle).mT @ (targets - aim[..., None, :])  # [..., 3, 3]
     # What the points leave open is drawn towards no rotation; what they settle moves by less than float32 can tell.
     weight = spread.square().sum((-1, -2)).sqrt() * 1e-12 + 1e-300
-    u, _, vh = torch.linalg.svd(spread + weight[..., None, None] * torch.eye(3, dtype=torch.float64, device=points.device))
+    u, _, vh = torch.linalg.svd(
+        spread + weight[..., None, None] * torch.eye(3, dtype=torch.float64, device=points.device)
+    )
     sign = torch.linalg.det(vh.mT @ u.mT)
     proper = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
     rotation = vh.mT @ (proper[..., None] * u.mT)

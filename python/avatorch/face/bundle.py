@@ -15,6 +15,7 @@ from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.record import Record
 from avatorch.face.rig import Rig
 
+MOST_NAME = 255  # bytes
 MOST_VALUES = 1 << 24  # of one frame; the largest known model has 184 560
 
 
@@ -131,7 +132,8 @@ def inside(folder: Path, record: Record, key: str) -> Path:
     """A file of the bundle. Links may lead elsewhere, as those of download caches do; names may not."""
     name = record.text(key)
     ways = (PurePosixPath(name), PureWindowsPath(name))
-    if not name or "\0" in name or any(way.is_absolute() or way.drive or ".." in way.parts for way in ways):
+    escapes = any(way.is_absolute() or way.drive or ".." in way.parts or not way.parts for way in ways)
+    if escapes or "\0" in name or len(name.encode(errors="replace")) > MOST_NAME:
         raise record.wrong(key, f"is {name[:200]!r}", "the name of a file in the bundle's folder")
     return folder / name
 

@@ -19,7 +19,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     talking.add_argument("--model", help="the folder or model.json of an Audio2Face model")
     talking.add_argument("--identity", default="0", help="whose face, by name or number; default: the first")
     talking.add_argument("--emotion", nargs="+", default=[], metavar="NAME=VALUE", help="such as joy=0.7")
-    talking.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, such as skin_strength=1.2")
+    talking.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, such as skin_strength=1.2"
+    )
     talking.add_argument("--device", default="cpu", help="cpu or cuda; default: cpu")
     talking.add_argument("--out", help="the weights to write: .csv (Live Link Face), .json (Audio2Face) or .npz")
     talking.add_argument("--glb", help="the open body, talking, to write as glTF")

@@ -20,7 +20,7 @@ SIZE = (200, 240)  # pixels of a picture
 
 
 def expression(body: Body, weights: Tensor, names: Sequence[str]) -> Tensor:
-    """Weights [frames, poses] by the names of the body's expressions, 0 where there is none. -> [frames, expressions]"""
+    """Weights [frames, poses] by the names of the body's expressions, else 0. -> [frames, expressions]"""
     values = torch.zeros(len(weights), body.num_expressions)
     for index, name in enumerate(body.expression_names):
         if name in names:
@@ -28,7 +28,9 @@ def expression(body: Body, weights: Tensor, names: Sequence[str]) -> Tensor:
     return values
 
 
-def save_talking_glb(path: str | os.PathLike[str], body: Body, weights: Tensor, names: Sequence[str], fps: float) -> None:
+def save_talking_glb(
+    path: str | os.PathLike[str], body: Body, weights: Tensor, names: Sequence[str], fps: float
+) -> None:
     """The body with its shape keys, moving."""
     save_glb(path, body, expression=expression(body, weights, names), frame_rate=fps, shape_keys=True)
 

@@ -132,12 +132,13 @@ class Audio2Emotion:
             raise FaceError("eInvalidValue", f"buffer_length is {buffer_length}, expected at least 1")
         stride = Fraction(self.sample_rate, FRAME_RATE)
         if inferences_to_skip < 0 or stride * (inferences_to_skip + 1) > buffer_length:
-            raise FaceError("eInvalidValue", f"inferences_to_skip is {inferences_to_skip}, expected windows that overlap")
+            raise FaceError(
+                "eInvalidValue", f"inferences_to_skip is {inferences_to_skip}, expected windows that overlap"
+            )
         self.windows = Windows(buffer_length, -(buffer_length // 2), buffer_length // 2, stride)
         self._skip, self._strength = inferences_to_skip, input_strength
-        shapes = {"input_values": (None, None)}, {"output": (None, len(self.classes))}
-        self._device = torch.device(device)
-        self._network = Network(find_network(folder, model), *shapes, self._device)
+        network, outputs = find_network(folder, model), {"output": (None, len(self.classes))}
+        self._network = Network(network, {"input_values": (None, None)}, outputs, torch.device(device))
         self.reset()
 
     def reset(self) -> None:

@@ -63,12 +63,8 @@ class Frames:
     def each(self) -> Iterator[Frames]:
         """Its frames one by one."""
         for index in range(len(self)):
-            parts = {
-                name: value[index : index + 1] for name, value in vars(self).items() if isinstance(value, Tensor)
-            }
-            yield replace(
-                self, first=self.first + index, timestamps=self.timestamps[index : index + 2], **parts
-            )
+            parts = {name: value[index : index + 1] for name, value in vars(self).items() if isinstance(value, Tensor)}
+            yield replace(self, first=self.first + index, timestamps=self.timestamps[index : index + 2], **parts)  # type: ignore[arg-type]
 
 
 class Executor:
@@ -94,8 +90,9 @@ class Executor:
         tensorrt: bool = False,
     ) -> None:
         """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
-        each track at once, which is faster where audio is there already. `noise` [steps + 1, frames, values] or a `seed`
-        are for diffusion networks; unless `constant_noise` is off, every inference has the same."""
+        each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
+        are for diffusion networks; unless `constant_noise` is off, every inference has the same.
+        """
         if tracks < 1:
             raise FaceError("eInvalidValue", f"tracks is {tracks}, expected at least 1")
         if weights & ~Part.SKIN_TONGUE:
@@ -220,7 +217,7 @@ class Executor:
                 animator.set_parameters(track, self._parameters[track])
 
     def reset(self, track: int) -> None:
-        """A track begins again, with the samples and emotions that it has: see `audio` and `emotions` to forget them."""
+        """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
         self.inferences_made[track] = 0
         for part in (self.inference, self.skin, self.eyes, self.skin_solver, self.tongue_solver):
             if part:
@@ -310,7 +307,7 @@ class Executor:
         return [results[track] for track in counts if len(results[track])]
 
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
-        """Rows of the network's result [R, F, values] to the parts asked for, by name. `alone`: frames that follow none."""
+        """Rows of the network's result [R, F, values] to the parts asked for, by name. `alone`: each follows none."""
         info, parts = self.bundle.info, {}
         sizes = [info.skin_values, info.tongue_values, info.jaw_values, info.eye_values]
         skin, tongue, jaw, eyes = rows.split(sizes, -1)
@@ -350,5 +347,3 @@ def _device(device: torch.device | str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-

@@ -54,7 +54,13 @@ class InteractiveExecutor:
     """
 
     def __init__(
-        self, bundle: Bundle, identity: str | int = 0, device: torch.device | str = "cpu", *, preview_inferences: int = 0, **options: Any
+        self,
+        bundle: Bundle,
+        identity: str | int = 0,
+        device: torch.device | str = "cpu",
+        *,
+        preview_inferences: int = 0,
+        **options: Any,
     ) -> None:
         self._executor = Executor(bundle, identity, 1, device, **options)
         self._preview = preview_inferences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,20 +15,21 @@ from avatorch.face.bundle import NetworkInfo
 from avatorch.face.errors import FaceError
 
 MOST_WINDOW_VALUES = 1 << 31
+Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
 class Network:
     """An ONNX network with named float32 inputs and outputs.
 
-    On a GPU inputs and outputs stay there, and runs are in order with torch's current stream, without waiting for it. `tf32` lets products be rounded to
-    TF32, and `tensorrt` takes TensorRT where ONNX Runtime has it.
+    On a GPU inputs and outputs stay there, and runs are in order with torch's current stream, without waiting for it.
+    `tf32` lets products be rounded to TF32, and `tensorrt` takes TensorRT where ONNX Runtime has it.
     """
 
     def __init__(
         self,
         path: Path,
-        inputs: dict[str, tuple[int | None, ...]],
-        outputs: dict[str, tuple[int | None, ...]],
+        inputs: Shapes,
+        outputs: Shapes,
         device: torch.device,
         *,
         tf32: bool = False,
@@ -44,7 +46,7 @@ class Network:
         ):
             self._check(path.name, kind, {node.name: (node.type, node.shape) for node in found}, expected)
 
-    def run(self, inputs: dict[str, Tensor], outputs: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Results by name, of the shapes given."""
         binding = self._session.io_binding()
         held = {name: tensor.to(self.device, torch.float32).contiguous() for name, tensor in inputs.items()}
@@ -107,7 +109,7 @@ class Network:
             )
         return session
 
-    def _check(self, file: str, kind: str, found: dict[str, Any], expected: dict[str, tuple[int | None, ...]]) -> None:
+    def _check(self, file: str, kind: str, found: dict[str, Any], expected: Shapes) -> None:
         for name, shape in expected.items():
             if name not in found:
                 raise FaceError("eMismatch", f"{file}: has no {kind} '{name}', it has {', '.join(found) or 'none'}")

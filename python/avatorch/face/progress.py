@@ -60,7 +60,7 @@ class Clock:
 
     @staticmethod
     def of(info: NetworkInfo, frame_rate: Fraction | None = None) -> Clock:
-        """Of a regression network at a frame rate, 60 a second if none is given, or of a diffusion network at its own."""
+        """Of a regression network at a frame rate, 60 a second by default, or of a diffusion network at its own."""
         if info.kind == "regression":
             rate = Fraction(60) if frame_rate is None else frame_rate
             if rate <= 0:
@@ -68,7 +68,8 @@ class Clock:
             stride = Fraction(info.sample_rate) / rate
             if stride < 1:
                 raise FaceError(
-                    "eSampleRateTooLow", f"frame_rate is {rate}, expected at most {info.sample_rate}, one frame a sample"
+                    "eSampleRateTooLow",
+                    f"frame_rate is {rate}, expected at most {info.sample_rate}, one frame a sample",
                 )
             windows = Windows(info.window, -info.target_offset, info.target_offset, stride)
             return Clock(windows, windows, 1, rate, info.sample_rate, 0)

@@ -38,7 +38,9 @@ class Rig:
         if names[:1] != ["neutral"]:
             raise FaceError("eReadFileFailed", f"{arrays.file}: poseNames begins with {names[:1]}, expected 'neutral'")
         if len(names) != poses + 1:
-            raise config.wrong("numPoses", f"is {poses}", f"{len(names) - 1} as poseNames of {arrays.file}", "eMismatch")
+            raise config.wrong(
+                "numPoses", f"is {poses}", f"{len(names) - 1} as poseNames of {arrays.file}", "eMismatch"
+            )
         if len(set(names)) != len(names):
             raise FaceError("eMismatch", f"{arrays.file}: poseNames names a pose twice, expected each once")
         pair = (poses, -1, 1 << 31)

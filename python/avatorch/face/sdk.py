@@ -34,7 +34,7 @@ class Audio2FaceSDK:
         )
 
     def process_audio(self, audio: Any, emotion: Emotions = None) -> dict[str, Any]:
-        """`audio` is float32, mono, at the network's rate, [samples]: an array of numpy or a tensor, and so is the result.
+        """`audio` [samples] is float32, mono, at the network's rate: numpy's array or a tensor, and so is the result.
 
         -> `blendshapes` [frames, 52], `names`, `fps`, `duration` in seconds
         """

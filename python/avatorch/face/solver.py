@@ -125,7 +125,9 @@ class BlendshapeSolver:
         return self._gram + regular.to(self.device), parameters.temporal_smoothing * scale
 
     def _solve_exact(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:
-        result: Tensor = torch.ops.audio2face.solve(normal, rhs, previous, temporal, self._upper, self._pairs.to(rhs.device))
+        result: Tensor = torch.ops.audio2face.solve(
+            normal, rhs, previous, temporal, self._upper, self._pairs.to(rhs.device)
+        )
         return result
 
     def _solve_admm(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:

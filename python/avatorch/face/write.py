@@ -53,7 +53,9 @@ def save(path: PathLike, weights: Tensor, names: Sequence[str], fps: float) -> N
     writers = {".csv": save_csv, ".json": save_json, ".npz": save_npz}
     ending = Path(path).suffix.lower()
     if ending not in writers:
-        raise ValueError(f"{path}: weights are written as {', '.join(writers)}, not as {ending or 'a file without ending'}")
+        raise ValueError(
+            f"{path}: weights are written as {', '.join(writers)}, not as {ending or 'a file without ending'}"
+        )
     writers[ending](path, weights, names, fps)
 
 

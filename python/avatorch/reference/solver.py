@@ -46,7 +46,9 @@ def bounded(a: Tensor, b: Tensor, upper: Tensor) -> Tensor:
             if not (low | high).any():
                 x[index] = wanted
                 break
-            reach = torch.where(low, now / (now - wanted), torch.where(high, (upper[index] - now) / (wanted - now), 2.0))
+            reach = torch.where(
+                low, now / (now - wanted), torch.where(high, (upper[index] - now) / (wanted - now), 2.0)
+            )
             step = reach.argmin()
             x[index] = now + reach[step] * (wanted - now)
             x[index[step]] = 0.0 if bool(low[step]) else upper[index[step]]

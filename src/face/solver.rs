@@ -285,12 +285,12 @@ impl<'a> System<'a> {
 
     /// From the nearest point within the bounds to the minimum, one variable entering or leaving at a time.
     fn walk(&self, b: &[f64], upper: &[f64], work: &mut Workspace) {
-        for i in 0..self.size {
-            let inside = work.x[i].clamp(0.0, upper[i].max(0.0));
+        for (i, &bound) in upper.iter().enumerate() {
+            let inside = work.x[i].clamp(0.0, bound.max(0.0));
             work.point[i] = inside;
             work.at[i] = if inside <= 0.0 {
                 At::Lower
-            } else if inside >= upper[i] {
+            } else if inside >= bound {
                 At::Upper
             } else {
                 At::Free
@@ -354,14 +354,14 @@ impl<'a> System<'a> {
     fn solve_free(&self, b: &[f64], upper: &[f64], work: &mut Workspace) {
         let size = self.size;
         work.free.clear();
-        for i in 0..size {
+        for (i, &bound) in upper.iter().enumerate() {
             work.x[i] = match work.at[i] {
                 At::Free => {
                     work.free.push(i);
                     0.0
                 }
                 At::Lower => 0.0,
-                At::Upper => upper[i],
+                At::Upper => bound,
             };
         }
         let whole = work.free.len() == size;

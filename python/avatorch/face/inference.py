@@ -75,16 +75,15 @@ class DiffusionInference:
         self.latents = torch.zeros(info.steps, info.gru_layers, tracks, info.gru_width, device=device)
         shape = (info.steps + 1, info.frames, info.values)
         if noise is None:
-            self._noise = self._noise_of(0)
+            self._noise = self._noise_of(0)[None]  # [R, steps + 1, frames, values], the same R times
         elif noise.shape == shape:
-            self._noise = noise.to(device, torch.float32)
+            self._noise = noise.to(device, torch.float32)[None]
         else:
             raise FaceError("eMismatch", f"noise has shape {list(noise.shape)}, expected {list(shape)}")
 
     def infer(self, tracks: Sequence[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]) -> Tensor:
         """See Inference."""
         info = self._info
-        noise = [self._noise if self._constant else self._noise_of(number) for number in numbers]
         step = 1 if self._device.type == "cpu" else max(1, len(windows))
         blocks = []
         for at in range(0, len(windows), step):
@@ -94,7 +93,7 @@ class DiffusionInference:
                 "identity": self._identity.expand(len(some), -1),
                 "emotion": emotions[at : at + step],
                 "input_latents": self.latents[:, :, some],
-                "noise": torch.stack(noise[at : at + step]),
+                "noise": self._noise_for(numbers[at : at + step]),
             }
             results = self._network.run(
                 inputs,
@@ -110,6 +109,14 @@ class DiffusionInference:
     def reset(self, track: int) -> None:
         """The state of a track is zero again."""
         self.latents[:, :, track] = 0
+
+    def _noise_for(self, numbers: Sequence[int]) -> Tensor:
+        """Of some inferences, [R, steps + 1, frames, values]; what is constant is copied once, not for each call."""
+        if not self._constant:
+            return torch.stack([self._noise_of(number) for number in numbers])
+        if len(self._noise) < len(numbers):
+            self._noise = self._noise[:1].repeat(len(numbers), 1, 1, 1)
+        return self._noise[: len(numbers)]
 
     def _noise_of(self, number: int) -> Tensor:
         """Of an inference: the same on every track and device, whatever came before."""

@@ -26,6 +26,7 @@ from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, Ton
 from avatorch.face.bundle import Bundle
 from avatorch.face.errors import FaceError
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
+from avatorch.face.network import Network, open_network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
@@ -88,10 +89,12 @@ class Executor:
         method: str = "exact",
         tf32: bool = False,
         tensorrt: bool = False,
+        network: Network | None = None,
     ) -> None:
         """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
         each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
         are for diffusion networks; unless `constant_noise` is off, every inference has the same.
+        A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
         if tracks < 1:
             raise FaceError("eInvalidValue", f"tracks is {tracks}, expected at least 1")
@@ -108,13 +111,13 @@ class Executor:
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else input_strength
-        options = {"tf32": tf32, "tensorrt": tensorrt}
+        self.network = network or open_network(bundle.network, bundle.info, self.device, tf32=tf32, tensorrt=tensorrt)
         self.inference: Inference
         if bundle.info.kind == "regression":
-            self.inference = RegressionInference(bundle, self.identity, self.device, options)
+            self.inference = RegressionInference(bundle, self.identity, self.device, self.network)
         else:
             self.inference = DiffusionInference(
-                bundle, self.identity, tracks, self.device, options, noise, constant_noise, seed
+                bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
             )
         self.audio = [AudioAccumulator(self.device) for _ in range(tracks)]
         self.emotions = [EmotionAccumulator(len(bundle.info.emotions)) for _ in range(tracks)]

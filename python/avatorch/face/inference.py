@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avatorch.face.bundle import Bundle, Identity
 from avatorch.face.errors import FaceError
-from avatorch.face.network import Network, open_diffusion, open_regression
+from avatorch.face.network import Network
 
 
 class Inference(Protocol):
@@ -26,9 +26,9 @@ class Inference(Protocol):
 class RegressionInference:
     """One window, one row."""
 
-    def __init__(self, bundle: Bundle, identity: Identity, device: torch.device, options: dict[str, bool]) -> None:
+    def __init__(self, bundle: Bundle, identity: Identity, device: torch.device, network: Network) -> None:
         self._info = bundle.info
-        self._network: Network = open_regression(bundle.network, bundle.info, device, **options)
+        self._network = network
         assert identity.implicit_emotion is not None
         self._implicit = identity.implicit_emotion.to(device)
 
@@ -60,13 +60,13 @@ class DiffusionInference:
         identity: Identity,
         tracks: int,
         device: torch.device,
-        options: dict[str, bool],
+        network: Network,
         noise: Tensor | None,
         constant_noise: bool,
         seed: int,
     ) -> None:
         info = self._info = bundle.info
-        self._network: Network = open_diffusion(bundle.network, info, device, **options)
+        self._network = network
         self._device = device
         self._constant, self._seed = constant_noise or noise is not None, seed
         self._identity = torch.zeros(1, len(info.identities), device=device)

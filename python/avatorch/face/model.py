@@ -13,6 +13,7 @@ from torch import Tensor
 from avatorch.face.bundle import Bundle, read_bundle
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
+from avatorch.face.network import Network
 from avatorch.face.resample import Resampler, resample
 
 # One emotion for all of a clip, [emotions] or by name; or emotions at seconds, between which it moves.
@@ -54,6 +55,7 @@ class Audio2Face:
         self.device = torch.device(device)
         self.settings = dict(settings or {})
         self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
+        self._network: Network | None = None
         self._executor: Executor | None = None
 
     def __call__(
@@ -100,8 +102,9 @@ class Audio2Face:
 
     def executor(self, tracks: int, **options: Any) -> Executor:
         """An executor of this identity with these settings, for whoever wants tracks, geometry or callbacks."""
-        given = {"weights": Part.SKIN_TONGUE, **self._options, **options}
+        given = {"weights": Part.SKIN_TONGUE, "network": self._network, **self._options, **options}
         executor = Executor(self.bundle, self.identity, tracks, self.device, **given)
+        self._network = executor.network
         for track in range(tracks):
             executor.set_parameters(track, **self.settings)
         return executor
@@ -129,7 +132,7 @@ class Audio2Face:
         return vector
 
     def _executor_for(self, tracks: int) -> Executor:
-        """One that starts anew; kept, since opening a network takes seconds."""
+        """One that starts anew; kept, since its tables take time to make."""
         if self._executor is None or self._executor.tracks != tracks:
             self._executor = self.executor(tracks, windows_per_execution=WINDOWS_AT_ONCE)
         for track in range(tracks):

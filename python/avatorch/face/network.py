@@ -155,6 +155,12 @@ def open_diffusion(path: Path, info: NetworkInfo, device: torch.device, **option
     return Network(path, inputs, outputs, device, **options)
 
 
+def open_network(path: Path, info: NetworkInfo, device: torch.device, **options: bool) -> Network:
+    """The network of a bundle of either kind."""
+    opened = open_regression if info.kind == "regression" else open_diffusion
+    return opened(path, info, device, **options)
+
+
 def load_runtime() -> ModuleType:
     """The package onnxruntime, which only this part needs."""
     try:

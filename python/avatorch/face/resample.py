@@ -12,7 +12,7 @@ from avatorch.face.errors import FaceError
 CROSSINGS = 32  # zero crossings of the filter on each side
 ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter is down to a half
 LEAST_RATE, MOST_RATE = 1_000, 768_000
-MOST_AT_ONCE = 1 << 16  # results computed together
+MOST_AT_ONCE = 1 << 14  # results computed together
 
 
 class Resampler:

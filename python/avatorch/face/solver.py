@@ -40,12 +40,14 @@ class BlendshapeSolver:
         self.device = torch.device(device)
         vertices = torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
         self.columns = (3 * vertices[:, None] + torch.arange(3)).flatten().to(self.device)  # [n], of a frame's values
-        self._active = torch.tensor(rig.active).nonzero().flatten()
-        deltas = rig.deltas.flatten(1).to(self.device)[self._active.to(self.device)][:, self.columns]
+        self._active = torch.tensor(rig.active).nonzero().flatten().to(self.device)
+        deltas = rig.deltas.flatten(1).to(self.device)[self._active][:, self.columns]
         self._deltas = deltas.double().mT.contiguous()  # [n, k]
         self._neutral = rig.neutral.flatten().to(self.device)[self.columns]  # [n]
         self._multipliers, self._offsets = (values.to(self.device) for values in (rig.multipliers, rig.offsets))
-        self._pairs = torch.tensor(active_pairs(rig.cancel, rig.active), dtype=torch.int64).reshape(-1, 2)
+        self._pairs = (
+            torch.tensor(active_pairs(rig.cancel, rig.active), dtype=torch.int64).reshape(-1, 2).to(self.device)
+        )
         self._upper = torch.ones(len(self._active), dtype=torch.float64, device=self.device)
         self._parameters = [rig.parameters] * tracks
         size = len(self._active)
@@ -104,7 +106,7 @@ class BlendshapeSolver:
         if remember and targets.shape[1]:
             self._previous[which] = weights[:, -1]
         full = torch.zeros(*weights.shape[:2], self.num_poses, device=self.device)
-        full[..., self._active.to(self.device)] = weights.float()
+        full[..., self._active] = weights.float()
         return full * self._multipliers + self._offsets
 
     def _system(self, parameters: SolverParameters) -> tuple[Tensor, float]:
@@ -125,9 +127,7 @@ class BlendshapeSolver:
         return self._gram + regular.to(self.device), parameters.temporal_smoothing * scale
 
     def _solve_exact(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:
-        result: Tensor = torch.ops.audio2face.solve(
-            normal, rhs, previous, temporal, self._upper, self._pairs.to(rhs.device)
-        )
+        result: Tensor = torch.ops.audio2face.solve(normal, rhs, previous, temporal, self._upper, self._pairs)
         return result
 
     def _solve_admm(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class BlendshapeSolver:
             upper = self._upper.expand_as(b)
             previous = _admm(normal, inverse, step, penalty, b, upper)
             if len(self._pairs):
-                left, right = self._pairs.to(b.device).unbind(1)
+                left, right = self._pairs.unbind(1)
                 loser = torch.where(previous[:, left] >= previous[:, right], right, left)  # [R, pairs]
                 previous = _admm(normal, inverse, step, penalty, b, upper.scatter(1, loser, 1e-10))
             frames.append(previous)

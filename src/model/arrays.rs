@@ -13,6 +13,8 @@ use crate::{Error, Result};
 /// What deflate may add to a file before it is taken for an attack: so many bytes, and so many times its size.
 const MAX_ADDED: usize = 64 << 20;
 const MAX_TIMES: usize = 16;
+/// A text in memory is larger than in its file; no archive has so many names.
+const MAX_TEXTS: usize = 1 << 16;
 
 /// One member of an archive.
 pub enum Content {
@@ -77,15 +79,13 @@ fn in_key(key: &str, cause: Error) -> Error {
 
 fn text(data: &[u8], characters: usize, wide: bool, header: &Header) -> Result<Vec<String>> {
     header.check_length(data.len())?;
-    let count = header.count().unwrap_or(0);
+    let count = header.count().unwrap_or(usize::MAX);
+    if count > MAX_TEXTS {
+        return Err(Error::Value(format!("holds {count} texts, expected at most {MAX_TEXTS}")));
+    }
     let size = header.kind.size();
     if size == 0 {
-        // Each text is empty, so their number is bound by nothing: the file need not hold them.
-        return if count <= data.len().max(1) {
-            Ok(vec![String::new(); count])
-        } else {
-            Err(Error::Value(format!("declares {count} texts of no characters")))
-        };
+        return Ok(vec![String::new(); count]);
     }
     debug_assert_eq!(size, characters * if wide { 4 } else { 1 });
     data.chunks_exact(size)

@@ -92,7 +92,9 @@ class Network:
                         f"onnxruntime has no {provider}, expected it for {self.device}: "
                         "install onnxruntime-gpu instead of onnxruntime (avatorch[face-cuda])"
                     )
-            providers.insert(0, ("CUDAExecutionProvider", {**where, "use_tf32": int(tf32)}))
+            providers.insert(
+                0, ("CUDAExecutionProvider", {**where, "use_tf32": int(tf32), "cudnn_conv_algo_search": "HEURISTIC"})
+            )
             if tensorrt:
                 providers.insert(0, ("TensorrtExecutionProvider", where))
         else:

@@ -12,11 +12,12 @@ from avatorch.face.emotion import Audio2Emotion
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.interactive import InteractiveExecutor, Layer
-from avatorch.face.model import Audio2Face, FaceStream, FaceWeights
+from avatorch.face.model import Audio2Face, FaceStream
 from avatorch.face.parameters import AnimatorParameters, SolverParameters
 from avatorch.face.rig import Rig
 from avatorch.face.sdk import Audio2FaceSDK
 from avatorch.face.solver import BlendshapeSolver
+from avatorch.face.weights import FaceWeights
 from avatorch.face.write import save
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,20 +15,12 @@ from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.network import Network
 from avatorch.face.resample import Resampler, resample
+from avatorch.face.weights import FaceWeights
 
 # One emotion for all of a clip, [emotions] or by name; or emotions at seconds, between which it moves.
 Emotion = Tensor | Mapping[str, float]
 Emotions = Emotion | Sequence[tuple[float, Emotion]] | None
 WINDOWS_AT_ONCE = 32  # of a clip that is all there
-
-
-class FaceWeights(NamedTuple):
-    """Weights of blend shapes over time."""
-
-    weights: Tensor  # [frames, poses], or [clips, frames, poses] with zeros behind the end of a clip
-    names: tuple[str, ...]  # [poses]
-    fps: float
-    counts: tuple[int, ...]  # frames of each clip
 
 
 class Audio2Face:

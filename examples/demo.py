@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from torch import Tensor
 
 import avatorch
 from avatorch import export, fit, reference
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from render import look_at, project, render, write_png
+from avatorch.export.render import look_at, project, render, write_png
 
 NOISE = 0.003  # metres
 RATE = 12.0  # Hz

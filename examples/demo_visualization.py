@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 import avatorch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from render import look_at, render, write_png
+from avatorch.export.render import look_at, render, write_png
 
 CLAY = [0.75, 0.62, 0.55]
 # Joints of the open body and, behind the slash, of SMPL's families; axis-angle.

@@ -6,6 +6,7 @@
 //! shape, pose ----> body: blend_shapes -> joints -> kinematic_chain -> skinning ----> vertices, joints, transforms
 //!                           ^        (backward: the same four, right to left)
 //! speech --audio--> mel                                   (features for speech models)
+//! speech --face---> network, animators (Python) -> solver ----> 52 + 16 weights of a face
 //! ```
 //!
 //! Features: `torch` (the operators, through libtorch), `python` (the module `avatorch._native`), `capi` (the C library
@@ -19,6 +20,8 @@ pub mod capi;
 #[cfg(feature = "torch")]
 mod cuda;
 pub mod error;
+#[cfg(feature = "torch")]
+mod face;
 pub mod model;
 #[cfg(feature = "python")]
 mod python;

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use crate::model::array::Array;
 use crate::model::dlpack::{self, PyArray};
-use crate::{audio, body, cuda};
+use crate::{audio, body, cuda, face};
 
 /// Versions and folders, for `avatorch info`.
 #[pyfunction]
@@ -23,7 +23,7 @@ fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 }
 
 fn programs() -> impl Iterator<Item = &'static cuda::Program> {
-    body::PROGRAMS.iter().chain(audio::mel::PROGRAMS).copied()
+    body::PROGRAMS.iter().chain(audio::mel::PROGRAMS).chain(face::PROGRAMS).copied()
 }
 
 /// File, kernels, their symbols, and the compiler's log.
@@ -90,6 +90,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(load_kernels, module)?)?;
     module.add_function(wrap_pyfunction!(load_wav, module)?)?;
     module.add_function(wrap_pyfunction!(mel_options, module)?)?;
+    module.add_function(wrap_pyfunction!(dlpack::read_npz, module)?)?;
     module.add_function(wrap_pyfunction!(dlpack::load_model, module)?)?;
     module.add_function(wrap_pyfunction!(dlpack::convert_model, module)?)?;
     module.add_class::<dlpack::PyArray>()

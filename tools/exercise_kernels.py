@@ -41,6 +41,8 @@ def main(tensor_cores: bool) -> None:
         gradient.sum().backward()
         for dialect in ("whisper", "whisper loudest=batch", "whisper loudest=so_far", "nemo", "kaldi framing=mirrored"):
             spectrogram(dialect, dtype)
+        for size in (1, 43, 260):  # the last is too large for the shared memory of some GPUs
+            blend_shape_weights(size, dtype)
     torch.cuda.synchronize()
     print("every kernel ran")
 
@@ -52,6 +54,18 @@ def spectrogram(dialect: str, dtype: torch.dtype) -> None:
         clips = torch.randn(3, 5003, device="cuda", dtype=dtype, requires_grad=True)
         mel(clips, torch.tensor([5003, 0, 1777], device="cuda")).sin().sum().backward()
         mel(clips).sin().sum().backward()
+
+
+def blend_shape_weights(size: int, dtype: torch.dtype) -> None:
+    """Frames of three tracks, with bounds that are reached, cancel pairs and a matrix of high condition."""
+    factors = torch.randn(size, size, dtype=torch.float64) * torch.logspace(0, -3, size, dtype=torch.float64)
+    normal = (factors @ factors.mT + 1e-4 * torch.eye(size)).to("cuda", dtype)[None]
+    rhs = torch.randn(3, 5, size, device="cuda", dtype=dtype)
+    for pairs in ([], [[0, size - 1]]):
+        torch.ops.audio2face.solve(
+            normal, rhs, torch.zeros(3, size, device="cuda", dtype=dtype), torch.full((3,), 0.1).to(rhs),
+            torch.ones(size).to(rhs), torch.tensor(pairs, dtype=torch.int64, device="cuda").reshape(-1, 2),
+        )  # fmt: skip
 
 
 def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from avatorch.export.render import look_at, render, write_png
 from avatorch.reference import rodrigues
 from open_body_reader import OpenBody, read_body
-from render import look_at, render, write_png
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 TONGUE, EYES = slice(13348, 13574), slice(13574, 13718)  # vertices

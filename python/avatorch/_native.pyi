@@ -1,4 +1,4 @@
-"""The compiled module. Importing it registers `torch.ops.smplx` and `torch.ops.mel`."""
+"""The compiled module. Importing it registers `torch.ops.smplx`, `torch.ops.mel`, `torch.ops.audio2face`."""
 
 from os import PathLike
 from typing import Any, final
@@ -12,6 +12,7 @@ __all__ = [
     "load_model",
     "load_wav",
     "mel_options",
+    "read_npz",
 ]
 
 @final
@@ -45,3 +46,4 @@ def load_kernels(device: int) -> None: ...
 def load_model(path: str | PathLike[str], family: str | None = None, gender: str | None = None) -> dict[str, Any]: ...
 def load_wav(path: str | PathLike[str], sample_rate: int | None = None) -> tuple[Array, int]: ...
 def mel_options(convention: str) -> dict[str, Any]: ...
+def read_npz(path: str | PathLike[str]) -> list[tuple[str, str, list[int], Any]]: ...

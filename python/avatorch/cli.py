@@ -1,4 +1,4 @@
-"""The command line: `avatorch info`, `avatorch convert`, `avatorch fit`, `avatorch mel`, `avatorch kernels`."""
+"""The command line: `avatorch info`, `convert`, `fit`, `mel`, `face`, `kernels`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from avatorch import _native, audio, kernels, picture, setup
+from avatorch.face import command as face
 from avatorch.whole_file import write_whole
 
 
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     listening.add_argument("--png", help="the picture to write")
     listening.set_defaults(run=_mel)
+    face.add(commands)
     compiling = commands.add_parser(
         "kernels", help="compile every CUDA kernel, without a GPU; report registers, spills"
     )
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         return run(given)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         print(f"avatorch {given.command}: {error}", file=sys.stderr)
         return 1
 

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PyString};
 
 use super::array::{Array, DType};
+use super::arrays::{Content, read_npz as read_npz_file};
 use super::{Family, Gender, Model, Side};
 use crate::{Error, Result};
 
@@ -201,6 +202,28 @@ pub(crate) fn convert_model(
         Ok(model.warnings)
     })
 }
+
+/// Reads every member of an `.npz`: its name, numpy's code of its elements ("S" for text, empty for what is not read),
+/// its shape, and its content: an array, a list of text, or what it is in words.
+#[pyfunction]
+pub(crate) fn read_npz(py: Python<'_>, path: PathBuf) -> PyResult<Vec<Member>> {
+    py.detach(|| read_npz_file(&path))?
+        .into_iter()
+        .map(|(name, content)| {
+            Ok(match content {
+                Content::Numbers(code, array) => {
+                    let shape = array.shape().to_vec();
+                    (name, code, shape, Py::new(py, PyArray(array))?.into_any())
+                }
+                Content::Text(shape, text) => (name, "S", shape, PyList::new(py, text)?.into_any().unbind()),
+                Content::Unread(what) => (name, "", Vec::new(), PyString::new(py, &what).into_any().unbind()),
+            })
+        })
+        .collect()
+}
+
+/// Name, code, shape, content.
+type Member = (String, &'static str, Vec<usize>, Py<PyAny>);
 
 /// The family and gender to look for in a folder, by name.
 fn wanted(family: Option<&str>, gender: Option<&str>) -> Result<(Option<Family>, Option<Gender>)> {

@@ -10,6 +10,7 @@
 //! are checked against each other first, so that nothing is allocated on the word of a hostile file.
 
 pub mod array;
+pub mod arrays;
 mod assemble;
 #[cfg(feature = "python")]
 pub(crate) mod dlpack;

@@ -40,7 +40,7 @@ impl Source for Npz<'_> {
         let (header, start) = self.parse(&member)?;
         let length = size.checked_sub(start).ok_or_else(|| Error::Value("is cut off within its npy header".into()))?;
         if !matches!(header.kind, super::stored::Kind::Other(_)) {
-            header.check_data(length)?;
+            header.check_length(length)?;
         }
         Ok(Some(header))
     }

@@ -2,7 +2,7 @@
 
 use super::array::DType;
 use super::source::Source;
-use super::stored::{Header, Kind};
+use super::stored::Header;
 use crate::{Error, Result};
 
 /// A compressed or sparse file may grow to this many times its size, or to `SMALL_MODEL` if that is more.
@@ -258,7 +258,7 @@ pub(super) fn check_landmarks(landmarks: Option<&(Entry, Entry)>, contour: Optio
 pub(super) fn find(source: &dyn Source, keys: &[&'static str]) -> Result<Option<Entry>> {
     for &key in keys {
         if let Some(header) = source.header(key).map_err(|cause| in_key(key, cause))? {
-            if let Kind::Other(what) = &header.kind {
+            if let Some(what) = header.kind.not_numbers() {
                 return Err(Error::Value(format!("key '{key}' holds {what}, expected numbers")));
             }
             return Ok(Some(Entry { key, header }));

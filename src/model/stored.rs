@@ -10,6 +10,9 @@ use half::f16;
 use super::array::{Array, DType, Element};
 use crate::{Error, Result};
 
+/// Far beyond any name.
+const MAX_CHARACTERS: usize = 1 << 16;
+
 /// The element types found in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -24,7 +27,12 @@ pub enum Kind {
     U16,
     U32,
     U64,
-    /// Anything a body model has no use for, in words: objects, structures, text, complex numbers.
+    /// Text of so many characters, padded with zeros: a byte each, or four (UTF-32).
+    Text {
+        characters: usize,
+        wide: bool,
+    },
+    /// Anything a body model has no use for, in words: objects, structures, complex numbers.
     Other(String),
 }
 
@@ -44,6 +52,10 @@ impl Kind {
             "u4" => Self::U32,
             "u8" => Self::U64,
             _ if code.starts_with('O') => Self::Other("python objects".into()),
+            _ if code.starts_with(['S', 'U']) => match code[1..].parse() {
+                Ok(characters) if characters < MAX_CHARACTERS => Self::Text { characters, wide: code.starts_with('U') },
+                _ => Self::Other(format!("elements of type {code:?}")),
+            },
             _ => Self::Other(format!("elements of type {code:?}")),
         }
     }
@@ -51,11 +63,45 @@ impl Kind {
     /// Bytes of one element; zero for kinds that are never read.
     pub fn size(&self) -> usize {
         match self {
+            Self::Text { characters, wide } => characters * if *wide { 4 } else { 1 },
             Self::I8 | Self::U8 => 1,
             Self::F16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::Other(_) => 0,
+        }
+    }
+
+    /// What is there instead of numbers, in words.
+    pub(crate) fn not_numbers(&self) -> Option<String> {
+        match self {
+            Self::Text { characters, wide } => {
+                Some(format!("elements of type \"{}{characters}\"", if *wide { 'U' } else { 'S' }))
+            }
+            Self::Other(what) => Some(what.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_integer(&self) -> bool {
+        self.not_numbers().is_none() && !self.is_float()
+    }
+
+    /// Numpy's letter and item size.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::F16 => "f2",
+            Self::F32 => "f4",
+            Self::F64 => "f8",
+            Self::I8 => "i1",
+            Self::I16 => "i2",
+            Self::I32 => "i4",
+            Self::I64 => "i8",
+            Self::U8 => "u1",
+            Self::U16 => "u2",
+            Self::U32 => "u4",
+            Self::U64 => "u8",
+            Self::Text { .. } | Self::Other(_) => "",
         }
     }
 
@@ -101,9 +147,14 @@ impl Header {
 
     /// The bytes must be as many as the shape says, of a kind that can be read.
     pub(crate) fn check_data(&self, length: usize) -> Result<()> {
-        if let Kind::Other(what) = &self.kind {
+        if let Some(what) = self.kind.not_numbers() {
             return Err(Error::Value(format!("holds {what}, expected numbers")));
         }
+        self.check_length(length)
+    }
+
+    /// As many bytes as the shape says.
+    pub(crate) fn check_length(&self, length: usize) -> Result<()> {
         if self.byte_len() == Some(length) {
             return Ok(());
         }
@@ -169,7 +220,7 @@ fn index_values(header: &Header, data: &[u8], values: &mut [i64]) -> Result<()> 
         Kind::F16 => decode(data, big, values, |b| whole(f16::from_le_bytes(b).to_f64())),
         Kind::F32 => decode(data, big, values, |b| whole(f64::from(f32::from_le_bytes(b)))),
         Kind::F64 => decode(data, big, values, |b| whole(f64::from_le_bytes(b))),
-        Kind::Other(_) => {}
+        Kind::Text { .. } | Kind::Other(_) => {}
     }
     if header.kind.is_float() && values.contains(&NOT_WHOLE) {
         return Err(Error::Value("holds numbers with fractions, expected whole ones".into()));
@@ -205,7 +256,7 @@ fn float64_values(header: &Header, data: &[u8], values: &mut [f64]) {
         Kind::U32 => decode(data, big, values, |b| f64::from(u32::from_le_bytes(b))),
         Kind::I64 => decode(data, big, values, |b| i64::from_le_bytes(b) as f64),
         Kind::U64 => decode(data, big, values, |b| u64::from_le_bytes(b) as f64),
-        Kind::Other(_) => {}
+        Kind::Text { .. } | Kind::Other(_) => {}
     }
 }
 

@@ -12,8 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
+from avatorch.export.render import look_at, render
 from open_body_reader import OPEN_BODY, directions, read_body, read_tensors
-from render import look_at, render
 
 V, J, F, NUM_BETAS, NUM_EXPRESSIONS = 13718, 104, 27420, 20, 52
 TO_ONE_SIDE = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")  # move both halves

@@ -3,7 +3,7 @@
 One file per stage, in the order in which they run: `rodrigues`, `blend_shapes`, `joints`,
 `kinematic_chain`, `skinning`; `forward` puts them together. `landmarks` and `rotation_conversions` stand
 beside them. Nothing here knows the fast path. Every function takes any floating dtype and is differentiable
-to any order; use float64.
+to any order; use float64. `solver` and `animators` are those of a talking face.
 
 Axis words: B bodies, V vertices, J joints, C shape coefficients (betas, then expression), 3 = xyz.
 """

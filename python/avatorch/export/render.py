@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avatorch.whole_file import write_whole
+
 SAMPLES = 2  # per pixel and axis
 MAX_CANDIDATES = 4_000_000  # (triangle, pixel) pairs tested at a time: bounds the memory
 AMBIENT = 0.35
@@ -144,4 +146,4 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    write_whole(path, b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))

@@ -1,0 +1,171 @@
+"""Speech to the weights of a face: whole clips, many at a time, or a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avatorch.face.bundle import Bundle, read_bundle
+from avatorch.face.errors import FaceError
+from avatorch.face.executor import Executor, Frames, Part
+from avatorch.face.network import Network
+from avatorch.face.resample import Resampler, resample
+from avatorch.face.weights import FaceWeights
+
+# One emotion for all of a clip, [emotions] or by name; or emotions at seconds, between which it moves.
+Emotion = Tensor | Mapping[str, float]
+Emotions = Emotion | Sequence[tuple[float, Emotion]] | None
+WINDOWS_AT_ONCE = 32  # of a clip that is all there
+
+
+class Audio2Face:
+    """A bundle as a function of speech.
+
+        face = Audio2Face("audio2face-3d-v3.0", identity="Claire")
+        weights, names, fps, _ = face(samples, sample_rate=48_000, emotion={"joy": 0.7})
+
+    `settings` are those of the animators, such as `blink_strength=0.5`; `options` those of Executor.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        identity: str | int = 0,
+        device: torch.device | str = "cpu",
+        *,
+        frame_rate: Fraction | int | None = None,
+        settings: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        self.identity = self.bundle.identity(identity).name
+        self.device = torch.device(device)
+        self.settings = dict(settings or {})
+        self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
+        self._network: Network | None = None
+        self._executor: Executor | None = None
+
+    def __call__(
+        self,
+        audio: Tensor | Sequence[Tensor],
+        sample_rate: int | None = None,
+        emotion: Emotions = None,
+        progress: Any = None,
+    ) -> FaceWeights:
+        """One clip [samples], clips [clips, samples], or clips of any lengths in a list; mono, floats in [-1, 1].
+
+        Without a `sample_rate` the audio has the network's. `progress(done, total)` is called with frames as they come.
+        """
+        clips = [audio] if isinstance(audio, Tensor) and audio.ndim == 1 else list(audio)
+        for clip in clips:
+            if clip.ndim != 1 or not clip.is_floating_point():
+                raise FaceError(
+                    "eInvalidValue", f"audio has a clip of {clip.dtype} {list(clip.shape)}, expected floats [samples]"
+                )
+        executor = self._executor_for(len(clips)) if clips else self.executor(1)
+        rate = self.bundle.info.sample_rate
+        for track, clip in enumerate(clips):
+            samples = resample(clip, sample_rate or rate, rate)
+            if len(samples):
+                executor.audio[track].accumulate(samples)
+            executor.audio[track].close()
+            self.give_emotions(executor, track, emotion)
+        counts = tuple(executor.total_frames(track) for track in range(len(clips)))
+        names = executor.weight_names
+        weights = torch.zeros(len(clips), max(counts, default=0), len(names), device=self.device)
+        done = 0
+        for frames in executor.run():
+            assert frames.weights is not None
+            weights[frames.track, frames.first : frames.first + len(frames)] = frames.weights
+            done += len(frames)
+            if progress is not None:
+                progress(done, sum(counts))
+        single = isinstance(audio, Tensor) and audio.ndim == 1
+        return FaceWeights(weights[0] if single else weights, names, float(executor.frame_rate), counts)
+
+    def stream(self, sample_rate: int | None = None, emotion: Emotions = None) -> FaceStream:
+        """Speech as it comes."""
+        return FaceStream(self, sample_rate or self.bundle.info.sample_rate, emotion)
+
+    def executor(self, tracks: int, **options: Any) -> Executor:
+        """An executor of this identity with these settings, for whoever wants tracks, geometry or callbacks."""
+        given = {"weights": Part.SKIN_TONGUE, "network": self._network, **self._options, **options}
+        executor = Executor(self.bundle, self.identity, tracks, self.device, **given)
+        self._network = executor.network
+        for track in range(tracks):
+            executor.set_parameters(track, **self.settings)
+        return executor
+
+    def give_emotions(self, executor: Executor, track: int, emotion: Emotions) -> None:
+        """Puts the emotions of a whole clip on a track, and closes it."""
+        known = executor.emotions[track]
+        if emotion is None:
+            emotion = self.bundle.info.default_emotion
+        keys = [(0.0, emotion)] if isinstance(emotion, Tensor | Mapping) else list(emotion)
+        for seconds, value in keys:
+            known.accumulate(round(seconds * self.bundle.info.sample_rate), self.emotion(value))
+        known.close()
+
+    def emotion(self, values: Emotion) -> Tensor:
+        """Of names and strengths: [emotions]"""
+        names = self.bundle.info.emotions
+        if isinstance(values, Tensor):
+            return values
+        vector = torch.zeros(len(names))
+        for name, strength in values.items():
+            if name not in names:
+                raise FaceError("eInvalidValue", f"there is no emotion {name!r}, expected one of {', '.join(names)}")
+            vector[names.index(name)] = strength
+        return vector
+
+    def _executor_for(self, tracks: int) -> Executor:
+        """One that starts anew; kept, since its tables take time to make."""
+        if self._executor is None or self._executor.tracks != tracks:
+            self._executor = self.executor(tracks, windows_per_execution=WINDOWS_AT_ONCE)
+        for track in range(tracks):
+            self._executor.reset(track)
+            self._executor.audio[track].reset()
+            self._executor.emotions[track].reset()
+        return self._executor
+
+
+class FaceStream:
+    """Chunks of samples in, weights out as soon as they are known; the same numbers as for the whole clip."""
+
+    def __init__(self, face: Audio2Face, sample_rate: int, emotion: Emotions) -> None:
+        self.executor = face.executor(1)
+        self.names = self.executor.weight_names
+        self.fps = float(self.executor.frame_rate)
+        face.give_emotions(self.executor, 0, emotion)
+        rate = face.bundle.info.sample_rate
+        self._resampler = None if sample_rate == rate else Resampler(sample_rate, rate)
+
+    def push(self, samples: Tensor) -> Tensor:
+        """The weights that more samples [n] complete: [frames, poses], often none."""
+        samples = samples.float() if self._resampler is None else self._resampler.push(samples.cpu())
+        if len(samples):
+            self.executor.audio[0].accumulate(samples)
+        return self._ready()
+
+    def close(self) -> Tensor:
+        """The rest: no samples follow."""
+        audio = self.executor.audio[0]
+        if self._resampler is not None and len(rest := self._resampler.flush()):
+            audio.accumulate(rest)
+        audio.close()
+        return self._ready()
+
+    def _ready(self) -> Tensor:
+        parts = [_weights(frames) for frames in self.executor.run()]
+        self.executor.audio[0].drop_before(self.executor.next_audio_sample(0))
+        return torch.cat([torch.empty(0, len(self.names), device=self.executor.device), *parts])
+
+
+def _weights(frames: Frames) -> Tensor:
+    assert frames.weights is not None
+    return frames.weights

@@ -1,0 +1,103 @@
+"""What can be set of a face while it runs: strengths, offsets and smoothing, each with its range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, fields
+
+from avatorch.face.errors import FaceError
+from avatorch.face.record import Record
+
+
+def _setting(default: float, least: float, most: float, key: str = "") -> float:
+    value: float = dataclasses.field(default=default, metadata={"least": least, "most": most, "key": key})
+    return value
+
+
+@dataclass(frozen=True)
+class AnimatorParameters:
+    """Settings of one track. Lengths are in the bundle's unit, angles in degrees, smoothing in seconds."""
+
+    upper_face_smoothing: float = _setting(0.001, 0, 0.1)
+    lower_face_smoothing: float = _setting(0.0023, 0, 0.1)
+    upper_face_strength: float = _setting(1.0, 0, 2)
+    lower_face_strength: float = _setting(1.3, 0, 2)
+    face_mask_level: float = _setting(0.6, 0, 1)
+    face_mask_softness: float = _setting(0.0085, 0.001, 0.5)
+    skin_strength: float = _setting(1.0, 0, 2)
+    blink_strength: float = _setting(1.0, 0, 2)
+    eyelid_open_offset: float = _setting(0.06, -1, 1)
+    lip_open_offset: float = _setting(-0.03, -0.2, 0.2)
+    blink_offset: float = _setting(0.0, 0, 1, "-")  # of no file: the caller's own blinking
+    tongue_strength: float = _setting(1.5, 0, 3)
+    tongue_height_offset: float = _setting(0.2, -3, 3)
+    tongue_depth_offset: float = _setting(0.13, -3, 3)
+    lower_teeth_strength: float = _setting(1.0, 0, 2)
+    lower_teeth_height_offset: float = _setting(0.0, -3, 3)
+    lower_teeth_depth_offset: float = _setting(0.0, -3, 3)
+    eyeballs_strength: float = _setting(1.0, 0, 2)
+    saccade_strength: float = _setting(1.0, 0, 2)
+    right_eye_rot_x_offset: float = _setting(0.0, -10, 10)
+    right_eye_rot_y_offset: float = _setting(0.0, -10, 10)
+    left_eye_rot_x_offset: float = _setting(0.0, -10, 10)
+    left_eye_rot_y_offset: float = _setting(0.0, -10, 10)
+    eye_saccade_seed: float = _setting(0.0, 0, 4999)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @staticmethod
+    def read(config: Record) -> AnimatorParameters:
+        """From the `config` of a model_config.json."""
+        names = [field for field in fields(AnimatorParameters) if field.metadata["key"] != "-"]
+        given = {
+            field.name: config.number(field.name, field.metadata["least"], field.metadata["most"]) for field in names
+        }
+        return AnimatorParameters(**given)
+
+    def changed(self, **settings: float) -> AnimatorParameters:
+        """A copy with some settings changed."""
+        known = {field.name for field in fields(self)}
+        for name in settings:
+            if name not in known:
+                raise FaceError("eInvalidValue", f"there is no setting {name!r}, expected one of {', '.join(known)}")
+        return dataclasses.replace(self, **settings)
+
+
+@dataclass(frozen=True)
+class SolverParameters:
+    """How strongly the weights of blend shapes are held back. All are without a unit."""
+
+    l1_regularization: float = _setting(1.0, 0, math.inf, "strengthL1regularization")
+    l2_regularization: float = _setting(3.5, 0, math.inf, "strengthL2regularization")
+    temporal_smoothing: float = _setting(0.0, 0, math.inf, "strengthTemporalSmoothing")
+    symmetry: float = _setting(100.0, 0, math.inf, "strengthSymmetry")
+    template_bb_size: float = _setting(54.7, 1, math.inf, "templateBBSize")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @staticmethod
+    def read(config: Record) -> SolverParameters:
+        """From the `blendshape_params` of a bs_*_config.json."""
+        given = {}
+        for field in fields(SolverParameters):
+            key = field.metadata["key"]
+            if key != "templateBBSize" or key in config.content:
+                given[field.name] = config.number(key, field.metadata["least"], 1e30)
+        return SolverParameters(**given)
+
+    def without_time(self) -> SolverParameters:
+        """The same for a frame that follows none."""
+        return dataclasses.replace(self, temporal_smoothing=0.0)
+
+
+def check(settings: AnimatorParameters | SolverParameters) -> None:
+    """Every setting is a number within its range."""
+    for field in fields(settings):
+        value, least, most = getattr(settings, field.name), field.metadata["least"], field.metadata["most"]
+        if math.isnan(value):
+            raise FaceError("eNotANumber", f"{field.name} is not a number, expected {least:g} to {most:g}")
+        if not least <= value <= most or math.isinf(value):
+            raise FaceError("eOutOfRange", f"{field.name} is {value:g}, expected {least:g} to {most:g}")

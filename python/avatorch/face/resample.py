@@ -1,0 +1,70 @@
+"""Samples at one rate to another, in chunks of any size: the result does not depend on the chunks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from avatorch.face.errors import FaceError
+
+CROSSINGS = 32  # zero crossings of the filter on each side
+ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter is down to a half
+LEAST_RATE, MOST_RATE = 1_000, 768_000
+MOST_AT_ONCE = 1 << 14  # results computed together
+
+
+class Resampler:
+    """A windowed sinc, in float64, for one mono stream. The stream is not delayed: what lies before it is silence."""
+
+    def __init__(self, source: int, target: int) -> None:
+        for name, rate in (("sample_rate", source), ("target", target)):
+            if not LEAST_RATE <= rate <= MOST_RATE:
+                raise FaceError("eOutOfRange", f"{name} is {rate} Hz, expected {LEAST_RATE} to {MOST_RATE}")
+        common = math.gcd(source, target)
+        self._up, self._down = target // common, source // common  # result i is at i * down / up
+        cutoff = ROLLOFF * min(1.0, target / source)
+        self._half = math.ceil(CROSSINGS / cutoff)  # samples on each side
+        places = torch.arange(-self._half, self._half + 1, dtype=torch.float64)
+        phases = torch.arange(self._up, dtype=torch.float64)[:, None] / self._up
+        distance = places - phases
+        window = torch.cos(math.pi / 2 * distance / (self._half + 1)).square()
+        taps = cutoff * torch.sinc(cutoff * distance) * window
+        self._taps = taps / taps.sum(1, keepdim=True)  # [up, taps]
+        self._held = torch.zeros(self._half, dtype=torch.float64)  # from the first sample still needed on
+        self._first = -self._half  # its number
+        self._given = 0  # results
+        self._taken = 0  # samples
+
+    def push(self, samples: Tensor) -> Tensor:
+        """The results that samples [n] on the CPU, float, complete. float32"""
+        self._taken += len(samples)
+        self._held = torch.cat([self._held, samples.double()])
+        # A result needs every sample up to half a filter behind it.
+        return self._results(-(-(self._taken - self._half) * self._up // self._down))
+
+    def flush(self) -> Tensor:
+        """The rest, as silence follows. float32"""
+        self._held = torch.cat([self._held, torch.zeros(2 * self._half + 1, dtype=torch.float64)])
+        return self._results(-(-self._taken * self._up // self._down))
+
+    def _results(self, end: int) -> Tensor:
+        parts = []
+        while self._given < end:
+            number = torch.arange(self._given, min(end, self._given + MOST_AT_ONCE))
+            middle = number * self._down // self._up
+            windows = self._held.unfold(0, 2 * self._half + 1, 1)[middle - self._half - self._first]
+            parts.append((windows * self._taps[number * self._down % self._up]).sum(1))
+            self._given = int(number[-1]) + 1
+        needed = self._given * self._down // self._up - self._half
+        self._held, self._first = self._held[max(0, needed - self._first) :], max(needed, self._first)
+        return torch.cat(parts).float() if parts else torch.empty(0)
+
+
+def resample(samples: Tensor, source: int, target: int) -> Tensor:
+    """A whole clip [n]."""
+    if source == target:
+        return samples.float()
+    resampler = Resampler(source, target)
+    return torch.cat([resampler.push(samples.cpu()), resampler.flush()]).to(samples.device)

@@ -1,0 +1,205 @@
+"""audio2face::solve beside scipy and the reference, and the system it is given."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import lsq_linear
+from torch import Tensor
+
+from avatorch.face import BlendshapeSolver, FaceError, SolverParameters, read_bundle
+from avatorch.face.solver import active_pairs
+from avatorch.reference import solver as reference
+from face import bundles
+
+solve = torch.ops.audio2face.solve
+
+
+def problem(size: int, condition: float, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A symmetric matrix of a condition and scale, and a right-hand side."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    a = (q * np.logspace(0, -np.log10(condition), size)) @ q.T * 10.0 ** rng.integers(-2, 8)
+    a = (a + a.T) / 2
+    x = rng.normal(0.3, 0.6, size)
+    if kind == "ties":  # the free solution touches bounds
+        x = x.clip(0, 1)
+    b = a @ x
+    if kind == "far":
+        b += rng.normal(size=size) * np.abs(b).max() * 0.1
+    return a, b
+
+
+def call(
+    a: Tensor, b: Tensor, *, temporal: float = 0.0, upper: float = 1.0, pairs: list[list[int]] | None = None
+) -> Tensor:
+    """a [P or 1, K, K], b [P, F, K]"""
+    problems, _, size = b.shape
+    options = {"dtype": b.dtype, "device": b.device}
+    pair_list = torch.tensor(pairs or [], dtype=torch.int64, device=b.device).reshape(-1, 2)
+    result: Tensor = solve(
+        a, b, torch.zeros(problems, size, **options), torch.full((problems,), temporal, **options),
+        torch.full((size,), upper, **options), pair_list,
+    )  # fmt: skip
+    return result
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 39, 52, 90])
+def test_agrees_with_scipy(size: int, condition: float, device: str) -> None:
+    for seed, kind in enumerate(("plain", "ties", "far", "plain", "ties", "far")):
+        a, b = problem(size, condition, kind, seed)
+        expected = lsq_linear(a, b, (0, 1), method="bvls", tol=1e-15, max_iter=1000).x
+        found = call(torch.tensor(a, device=device)[None], torch.tensor(b, device=device)[None, None])
+        np.testing.assert_allclose(found.cpu()[0, 0], expected, atol=1e-5, rtol=0, err_msg=kind)
+
+
+def test_agrees_with_the_reference(device: str) -> None:
+    for seed in range(10):
+        a, b = (torch.tensor(array) for array in problem(23, 1e4, "far", seed))
+        pairs = [(0, 5), (7, 3)]
+        expected = reference.weights(a, b, pairs)
+        found = call(a[None].to(device), b[None, None].to(device), pairs=[list(pair) for pair in pairs])
+        torch.testing.assert_close(found.cpu()[0, 0], expected, atol=1e-8, rtol=0)
+
+
+def test_the_result_satisfies_the_conditions_of_optimality(device: str) -> None:
+    """Of a problem too large for shared memory on some GPUs."""
+    a, b = (torch.tensor(array) for array in problem(260, 1e3, "far", 3))
+    x = call(a[None].to(device), b[None, None].to(device))[0, 0].cpu()
+    slope = a.T @ (a @ x - b)
+    tolerance = 1e-9 * float((a.T @ b).abs().max())
+    free = (x > 0) & (x < 1)
+    assert slope[free].abs().max() <= tolerance
+    assert slope[x == 0].min() >= -tolerance and slope[x == 1].max() <= tolerance
+    assert free.any() and (x == 0).any() and (x == 1).any()
+
+
+def test_frames_follow_one_another(device: str) -> None:
+    a, _ = problem(12, 100.0, "plain", 1)
+    a = torch.tensor(a / np.abs(a).max(), device=device)
+    b = torch.randn(3, 7, 12, dtype=torch.float64, device=device)
+    together = call(a[None], b, temporal=0.4)
+    for track in range(3):
+        last = torch.zeros(12, dtype=torch.float64)
+        for frame in range(7):
+            last = reference.weights(a.cpu(), b[track, frame].cpu() + 0.4 * last)
+            torch.testing.assert_close(together[track, frame].cpu(), last, atol=1e-8, rtol=0)
+
+
+def test_cutting_a_sequence_changes_no_bit(device: str) -> None:
+    a = torch.randn(9, 9, dtype=torch.float32, device=device)
+    b = torch.randn(2, 8, 9, device=device)
+    temporal, upper = torch.full((2,), 0.3, device=device), torch.ones(9, device=device)
+    none = torch.zeros(0, 2, dtype=torch.int64, device=device)
+    whole = solve(a[None], b, torch.zeros(2, 9, device=device), temporal, upper, none)
+    last, parts = torch.zeros(2, 9, device=device), []
+    for first, end in pairwise((0, 3, 4, 8)):
+        parts.append(solve(a[None], b[:, first:end], last, temporal, upper, none))
+        last = parts[-1][:, -1].contiguous()
+    assert torch.equal(torch.cat(parts, 1), whole)
+    of_each = solve(a[None].expand(2, 9, 9), b, torch.zeros(2, 9, device=device), temporal, upper, none)
+    torch.testing.assert_close(of_each, whole)
+
+
+def test_infinite_bounds_and_no_numbers(device: str) -> None:
+    a, b = (torch.tensor(array, device=device) for array in problem(6, 10.0, "plain", 5))
+    a = a / a.abs().max()
+    free = call(
+        a[None], (a @ torch.full((6,), 3.0, dtype=torch.float64, device=device))[None, None], upper=float("inf")
+    )
+    torch.testing.assert_close(free[0, 0], torch.full_like(free[0, 0], 3.0))
+    b = torch.stack([b, b * float("nan"), b])[:, None]
+    found = call(a[None], b)
+    assert found[1].isnan().all() and found[[0, 2]].isfinite().all()
+    assert call(a[None] * float("nan"), b[:1]).isnan().all()
+
+
+def test_nothing_to_solve(device: str) -> None:
+    assert call(torch.eye(3, device=device)[None], torch.zeros(0, 4, 3, device=device)).shape == (0, 4, 3)
+    assert call(torch.eye(3, device=device)[None], torch.zeros(2, 0, 3, device=device)).shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"normal": torch.eye(3)[None]}, r"normal has shape \[1, 3, 3\], expected \[\*, 4, 4\]"),
+        ({"normal": torch.eye(4).expand(3, 4, 4)}, r"expected 1 or 2 matrices"),
+        ({"previous": torch.zeros(2, 3)}, r"previous has shape \[2, 3\], expected \[2, 4\]"),
+        ({"temporal": torch.zeros(2, dtype=torch.float64)}, "temporal is float64, expected float32"),
+        ({"upper": torch.ones(5)}, r"upper has shape \[5\], expected \[4\]"),
+        ({"pairs": torch.zeros(1, 2)}, "pairs is float32, expected int64"),
+        ({"pairs": torch.tensor([[0, 4]])}, r"pairs\[0, 1\] is 4, expected 0 to 3"),
+        ({"rhs": torch.zeros(2, 4)}, "rhs has shape .* expected 3 dimensions"),
+    ],
+)
+def test_errors(changed: dict[str, Tensor], sentence: str) -> None:
+    given = {
+        "normal": torch.eye(4)[None], "rhs": torch.zeros(2, 1, 4), "previous": torch.zeros(2, 4),
+        "temporal": torch.zeros(2), "upper": torch.ones(4), "pairs": torch.zeros(0, 2, dtype=torch.int64),
+    }  # fmt: skip
+    with pytest.raises((ValueError, TypeError, IndexError), match=sentence):
+        solve(*(given | changed).values())
+
+
+def test_a_derivative_is_refused_and_shapes_are_known() -> None:
+    arguments = [
+        torch.eye(4)[None], torch.zeros(2, 3, 4), torch.zeros(2, 4), torch.zeros(2), torch.ones(4),
+        torch.zeros(0, 2, dtype=torch.int64),
+    ]  # fmt: skip
+    torch.library.opcheck(solve, tuple(arguments))
+    arguments[1] = arguments[1].requires_grad_()
+    with pytest.raises(NotImplementedError, match="no derivative"):
+        solve(*arguments)
+
+
+def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
+    identity = read_bundle(bundles.make_regression(tmp_path)).identities[0]
+    for rig in (identity.skin, identity.tongue):
+        solver = BlendshapeSolver(rig, 2, device)
+        solver.set_parameters(1, SolverParameters(0.2, 0.1, 0.7, 3.0, 20.0))
+        targets = rig.neutral.flatten()[solver.columns.cpu()] + torch.randn(2, 5, len(solver.columns))
+        found = solver.solve([0, 1], targets.to(device)).cpu()
+        active = [index for index, on in enumerate(rig.active) if on]
+        vertices = torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
+        deltas = rig.deltas[active][:, vertices].flatten(1).double()
+        mirrored, cancelled = active_pairs(rig.symmetry, rig.active), active_pairs(rig.cancel, rig.active)
+        for track in range(2):
+            a, factor = reference.system(deltas, rig.neutral.double(), mirrored, solver.parameters(track))
+            last = torch.zeros(len(active), dtype=torch.float64)
+            for frame in range(5):
+                away = targets[track, frame] - rig.neutral[vertices].flatten()
+                last = reference.weights(a, deltas @ away.double() + factor * last, cancelled)
+                expected = torch.zeros(len(rig.names))
+                expected[active] = last.float()
+                expected = expected * rig.multipliers + rig.offsets
+                torch.testing.assert_close(found[track, frame], expected, atol=2e-5, rtol=0)
+
+
+def test_known_weights_come_back(tmp_path: Path) -> None:
+    """Without regularisation a pose of the rig is found again, by both methods."""
+    rig = read_bundle(bundles.make_regression(tmp_path, bundles.Sizes(vertices=150))).identities[0].skin
+    weights = torch.rand(1, 4, len(rig.names)) * torch.tensor(rig.active)
+    for method, tolerance in (("exact", 1e-5), ("admm", 1e-2)):
+        solver = BlendshapeSolver(rig, 1, method=method)
+        solver.set_parameters(0, SolverParameters(0, 0, 0, 0))
+        targets = rig.evaluate(weights).flatten(-2)[..., solver.columns]
+        torch.testing.assert_close(solver.solve([0], targets), weights, atol=tolerance, rtol=0)
+
+
+def test_pairs_follow_the_quirk() -> None:
+    assert active_pairs([0, 1, 0, 1, -1], [True] * 5) == [(0, 2), (1, 3)]
+    assert active_pairs([0, -1, 0, -1], [True, True, False, True]) == [(1, 2)]
+    assert active_pairs([-1, -1, -1, 4, 4, 4], [True] * 6) == []
+
+
+def test_parameters_out_of_range() -> None:
+    with pytest.raises(FaceError, match="template_bb_size is 0, expected 1 to inf") as caught:
+        SolverParameters(template_bb_size=0)
+    assert caught.value.code == "eOutOfRange"
+    with pytest.raises(FaceError, match="symmetry is not a number"):
+        SolverParameters(symmetry=float("nan"))

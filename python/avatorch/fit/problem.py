@@ -55,9 +55,9 @@ class Problem:
         if "vertex_offsets" in self.unknowns.slices or any(need is None for need in needs):
             self.place = torch.arange(len(self.whole.v_template), device=self.whole.v_template.device)
             return self.whole
-        wanted = [need for need in needs if need is not None]
-        chosen = torch.cat(wanted).unique() if wanted else torch.zeros(0, dtype=torch.long)
-        chosen = chosen.to(self.whole.v_template.device).long()
+        nothing = torch.zeros(0, dtype=torch.long)
+        device = self.whole.v_template.device  # where an argument need not be
+        chosen = torch.cat([need.to(device).long() for need in (nothing, *needs) if need is not None]).unique()
         self.place = torch.full(self.whole.v_template.shape[:1], -1, device=chosen.device)
         self.place[chosen] = torch.arange(len(chosen), device=chosen.device)
         return self.whole.subset(chosen)

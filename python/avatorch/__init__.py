@@ -1,4 +1,4 @@
-"""Digital humans inside PyTorch: differentiable body models and exact mel spectrograms."""
+"""Digital humans inside PyTorch: differentiable bodies, faces from speech, exact mel spectrograms."""
 
 import importlib  # noqa: I001
 from types import ModuleType

@@ -165,15 +165,16 @@ def test_wrong_arguments_are_sentences(device: str) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_one_bad_body_leaves_the_others_alone(value: float, device: str) -> None:
+@pytest.mark.parametrize("bodies", [9, 70])  # one by one, and in slabs where there is a GPU
+def test_one_bad_body_leaves_the_others_alone(bodies: int, value: float, device: str) -> None:
     model = rig(60, 24, 5, 4).to(device, torch.float32)
     prepared = model.prepared()
-    inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(9).items()}
+    inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(bodies).items()}
     bad = {name: tensor.detach().clone() for name, tensor in inputs.items()}
     bad["pose"][4, 7] = value
     bad["shape_coefficients"][4, 0] = value
     bad = {name: tensor.requires_grad_() for name, tensor in bad.items()}
-    others = torch.arange(9, device=device) != 4
+    others = torch.arange(bodies, device=device) != 4
     clean, dirty = forward(model, inputs, prepared), forward(model, bad, prepared)
     assert dirty[0][4].isnan().any()
     for one, other in zip(clean, dirty, strict=True):

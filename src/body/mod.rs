@@ -13,10 +13,12 @@ mod skinning;
 mod slab;
 mod stumpff;
 
+#[cfg(feature = "python")]
 use crate::cuda::Program;
 pub(crate) use real::{Real, for_real};
 
 /// Every CUDA program of this part, for compilation ahead of use.
+#[cfg(feature = "python")]
 pub(crate) static PROGRAMS: &[&Program] = &[
     &kinematic_chain::PROGRAM,
     &pose::PROGRAM,

@@ -17,6 +17,7 @@ pub(crate) struct Compiled {
     /// The names of the kernels inside the cubin, in the order asked for.
     pub(crate) symbols: Vec<String>,
     /// What ptxas says of registers and spills.
+    #[cfg_attr(not(feature = "python"), expect(dead_code))]
     pub(crate) log: String,
 }
 

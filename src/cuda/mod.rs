@@ -6,6 +6,7 @@ mod compile;
 mod launch;
 mod program;
 
+#[cfg(feature = "python")]
 pub(crate) use cache::folder as cache_folder;
 #[cfg(feature = "python")]
 pub(crate) use compile::{Compiled, compile, version as nvrtc_version};

@@ -2,7 +2,9 @@
 
 mod solver;
 
+#[cfg(feature = "python")]
 use crate::cuda::Program;
 
 /// Every CUDA program of this part, for compilation ahead of use.
+#[cfg(feature = "python")]
 pub(crate) static PROGRAMS: &[&Program] = &[&solver::PROGRAM];

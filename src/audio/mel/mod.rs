@@ -12,6 +12,7 @@ use smallvec::smallvec;
 use tch::{Device, Tensor};
 
 use crate::body::for_real;
+#[cfg(feature = "python")]
 use crate::cuda::Program;
 use crate::torch::parallel::{elements, elements_mut, rows, zip_rows};
 use crate::torch::{Arguments, Outputs, entry};
@@ -25,6 +26,7 @@ use call::{Call, Clips, named};
 use prepared::Scalar;
 
 /// Every CUDA program of this part, for compilation ahead of use.
+#[cfg(feature = "python")]
 pub(crate) static PROGRAMS: &[&Program] = &[&cuda::FORWARD, &cuda::BACKWARD];
 
 entry!(avatorch_mel_tables, "mel::tables", tables);

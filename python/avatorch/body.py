@@ -218,6 +218,10 @@ class Body(RiggedModule):
     def _assemble(self) -> Rig:
         return Rig(*(getattr(self, name) for name in _RIG))
 
+    def _traced(self) -> Rig:
+        # The buffers themselves: an exported program holds them once, and a state loaded into it is not overlooked.
+        return self._assemble()._replace(prepared=self._kept.prepared if self._kept else ())
+
 
 def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     narrow = tensor.to(dtype)

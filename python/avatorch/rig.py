@@ -216,7 +216,7 @@ class RiggedModule(nn.Module):
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""
         if torch.compiler.is_compiling():
-            return self._kept or self._assemble()
+            return self._traced()
         sources = self._sources()
         if getattr(self, "_is_replica", False) or not _plain(sources):
             return self._assemble()  # a copy of DataParallel for one call, a traced or a meta tensor
@@ -227,6 +227,10 @@ class RiggedModule(nn.Module):
                 return now  # a gradient must reach the sources through what is assembled of them
         if _identities(sources) != self._kept_for:
             self.prepare()
+        return self._kept or self._assemble()
+
+    def _traced(self) -> Rig:
+        """The rig in compiled and exported code."""
         return self._kept or self._assemble()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "RiggedModule":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,34 @@ def test_compiled_and_mapped(body: avatorch.Body) -> None:
 
     torch.testing.assert_close(torch.compile(call, fullgraph=True, backend="aot_eager")(elbow), call(elbow))
     torch.testing.assert_close(torch.func.vmap(call)(elbow), call(elbow))
+
+
+class Vertices(torch.nn.Module):
+    """A body in a network."""
+
+    def __init__(self, body: avatorch.Body) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, pose: Tensor) -> Tensor:
+        return self.body(pose=pose).vertices
+
+
+def test_an_exported_body_holds_its_model_once_and_as_buffers(body: avatorch.Body) -> None:
+    pose = torch.zeros(2, J, 3, dtype=body.v_template.dtype)
+    written = io.BytesIO()
+    torch.export.save(torch.export.export(Vertices(body), (pose,)), written)
+    model = sum(buffer.numel() * buffer.element_size() for buffer in body.buffers())
+    prepared = sum(tensor.numel() * tensor.element_size() for tensor in body.rig().prepared)
+    assert model < len(written.getvalue()) < 1.5 * model + prepared + 200_000
+    program = torch.export.load(io.BytesIO(written.getvalue())).module()
+    torch.testing.assert_close(program(pose), body(pose=pose).vertices)
+    changed = {name: value + 1 if name == "body.v_template" else value for name, value in program.state_dict().items()}
+    program.load_state_dict(changed)
+    with pytest.raises(
+        ValueError, match=r"v_template is not the tensor that smplx::prepare looked at|was changed in place"
+    ):
+        program(pose)
 
 
 def test_a_buffer_that_is_replaced_is_followed(body: avatorch.Body) -> None:

@@ -216,7 +216,8 @@ class RiggedModule(nn.Module):
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""
         if torch.compiler.is_compiling():
-            return self._traced()
+            # Plain torch looks at the values of `parents` while it is traced.
+            return self._kept or self._assemble() if _plain_torch else self._traced()
         sources = self._sources()
         if getattr(self, "_is_replica", False) or not _plain(sources):
             return self._assemble()  # a copy of DataParallel for one call, a traced or a meta tensor
@@ -230,7 +231,7 @@ class RiggedModule(nn.Module):
         return self._kept or self._assemble()
 
     def _traced(self) -> Rig:
-        """The rig in compiled and exported code."""
+        """The rig in compiled and exported code, posed by the operator."""
         return self._kept or self._assemble()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "RiggedModule":

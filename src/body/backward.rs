@@ -65,6 +65,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         (Some(values), Some(of)) => Skin::read(values.like(joints)?.shape(&[vertices, -1])?, Some(of), joint_count)?,
         _ => Skin::read(weights, None, joint_count)?,
     };
+    skin.check_joints("smplx::forward_backward")?;
     let entries = skin.weights.numel() as i64;
     let positions = |position, name, length| match args.optional(position, name) {
         Some(found) => found.int64()?.same_device(joints)?.shape(&[length])?.contiguous().map(Some),

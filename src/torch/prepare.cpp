@@ -241,6 +241,8 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
     // Its shape first: a value seen as many would be summed as many.
     if (v_template.dim() == 2) {
       check_model(name, v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs);
+      const Tensor& dirs = prepared[Prepared::kJointDirs];
+      if (dirs.dim() == 3) Argument{name, "shapedirs", shapedirs}.shape({-1, 3, dirs.size(2)});
     }
     const auto version = version_of(tensor);
     const Fingerprint found = fingerprint(tensor);

@@ -91,6 +91,7 @@ def test_shapes_are_checked_before_a_preparation_is_compared(device: str) -> Non
     endless = model.v_template.new_zeros(1)
     for name, shape in (
         ("v_template", (1 << 40, 3)),
+        ("shapedirs", (7, 3, 1 << 40)),
         ("J_regressor", (5, 1 << 40)),
         ("lbs_weights", (1 << 40, 5)),
     ):
@@ -112,6 +113,14 @@ def backward_arguments(model: Rig, bodies: int) -> dict[str, Tensor | None]:
     of_model = dict(zip((*lists, "moved_weights"), prepared[2:], strict=True))
     del inputs["transl"]
     return gradients | inputs | rigged | kept | of_model
+
+
+def test_a_backward_pass_knows_its_joints() -> None:
+    arguments = backward_arguments(RIGS["five joints"], 3)
+    with pytest.raises(IndexError, match="smplx::forward_backward: joints holds 1004, expected -1 to 4"):
+        torch.ops.smplx.forward_backward(
+            **arguments | {"packed_joints": arguments["packed_joints"].clamp(4) + 1000}, needs=1
+        )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ except metadata.PackageNotFoundError:
     raise ImportError(
         f"avatorch needs torch {REQUIRED}, and no torch is installed: pip install torch=={REQUIRED}"
     ) from None
-if _found.split("+")[0] != REQUIRED:
+if str(_found).split("+")[0] != REQUIRED:  # a broken installation has no version
     raise ImportError(
         f"avatorch needs torch {REQUIRED}, and torch {_found} is installed: pip install torch=={REQUIRED}"
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from avatorch import _native, joint_names
-from avatorch.pose import Rotations, check_rotations, check_tensor, joined_pose
+from avatorch.pose import Rotations, check_rotations, check_tensor, joined_pose, numbers, side_by_side
 from avatorch.rig import Posed, Rig, RiggedModule
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -155,7 +155,12 @@ class Body(RiggedModule):
 
         Its mesh costs only what these vertices cost. Triangles that lose a corner are left out. Its tensors are copies.
         """
-        chosen = torch.as_tensor(vertices, device=self.v_template.device)
+        try:
+            chosen = torch.as_tensor(vertices, device=self.v_template.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"Body.subset: vertices is of type {type(vertices).__name__}, expected indices or a mask: {error}"
+            ) from None
         if chosen.dtype == torch.bool and chosen.shape == self.v_template.shape[:1]:
             chosen = chosen.nonzero().flatten()
         if chosen.ndim != 1 or (chosen.numel() > 0 and chosen.dtype not in _INDICES):
@@ -163,7 +168,12 @@ class Body(RiggedModule):
                 f"Body.subset: vertices has shape {list(chosen.shape)} and dtype {chosen.dtype}, "
                 f"expected indices [N], or a mask [{len(self.v_template)}]"
             )
-        chosen = chosen.long()
+        chosen, count = chosen.long(), len(self.v_template)
+        if ((chosen < -count) | (chosen >= count)).any():  # on a GPU, looking there would end the process
+            raise IndexError(
+                f"Body.subset: vertices holds {int(chosen.max())} or {int(chosen.min())}, expected "
+                f"{-count} to {count - 1}"
+            )
         rig = self.rig().subset(chosen)
         place = torch.full(self.v_template.shape[:1], -1, device=chosen.device)  # of each vertex in the subset
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
@@ -178,14 +188,12 @@ class Body(RiggedModule):
     ) -> Tensor:
         """[..., count], with zeros for what is not given."""
         if isinstance(given, Mapping):
-            like = self.v_template
-            values = {
-                self._index(name, key, names): torch.as_tensor(value, dtype=like.dtype, device=like.device)
-                for key, value in given.items()
-            }
-            zero = like.new_zeros(())
-            columns = torch.broadcast_tensors(*(values.get(index, zero) for index in range(count)))
-            return torch.stack(columns, -1)
+            like, zero = self.v_template, self.v_template.new_zeros(())
+            if not given:
+                return like.new_zeros(count)
+            named = {key: numbers(f"{name} {key!r}", value, like) for key, value in given.items()}
+            values = {self._index(name, key, names): value for key, value in named.items()}
+            return side_by_side(name, named, [values.get(index, zero) for index in range(count)], 0)
         given = check_tensor(name, given)
         if given.ndim == 0 or given.shape[-1] > count:
             raise ValueError(
@@ -209,6 +217,10 @@ class Body(RiggedModule):
 
     def _assemble(self) -> Rig:
         return Rig(*(getattr(self, name) for name in _RIG))
+
+    def _traced(self) -> Rig:
+        # The buffers themselves: an exported program holds them once, and a state loaded into it is not overlooked.
+        return self._assemble()._replace(prepared=self._kept.prepared if self._kept else ())
 
 
 def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -43,7 +43,7 @@ def joined_pose(
 
 def check_rotations(rotations: str) -> None:
     """A kind of rotation there is."""
-    if rotations not in SHAPES:
+    if rotations not in tuple(SHAPES):
         raise ValueError(f"Body: rotations is {rotations!r}, expected one of {', '.join(SHAPES)}")
 
 
@@ -54,23 +54,39 @@ def check_tensor(name: str, given: object) -> Tensor:
     return given
 
 
+def numbers(name: str, given: object, like: Tensor) -> Tensor:
+    """What stands under a name, which may be numbers or lists of them."""
+    try:
+        return torch.as_tensor(given, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Body: {name} is of type {type(given).__name__}, expected numbers: {error}") from None
+
+
+def side_by_side(kind: str, named: Mapping[str, Tensor], every: Sequence[Tensor], own: int) -> Tensor:
+    """Those of all places broadcast against each other, along the first of their `own` last dimensions."""
+    try:
+        return torch.stack(torch.broadcast_tensors(*every), -1 - own)
+    except RuntimeError:
+        each = ", ".join(f"{list(tensor.shape)} of {name}" for name, tensor in named.items())
+        raise ValueError(f"Body: the leading dimensions of {kind} do not broadcast: {each}") from None
+
+
 def _by_name(
     pose: Mapping[str, Tensor], rotations: str, joints: int, joint: Callable[[str], int], like: Tensor
 ) -> Tensor:
     """[..., J, *shape] from the rotations of some joints, each [..., *shape]."""
     shape = SHAPES[rotations]
-    given = {}
-    for name, rotation in pose.items():
-        rotation = torch.as_tensor(rotation, dtype=like.dtype, device=like.device)
+    named, given = {}, {}
+    for name, value in pose.items():
+        rotation = numbers(f"the pose of {name}", value, like)
         if rotation.shape[-len(shape) :] != shape:
             raise ValueError(
                 f"Body: the pose of {name} has shape {list(rotation.shape)}, expected [..., "
                 f"{', '.join(map(str, shape))}] for rotations={rotations!r}"
             )
-        given[joint(name)] = rotation
+        given[joint(name)] = named[name] = rotation
     rest = torch.tensor(IDENTITY[rotations], dtype=like.dtype, device=like.device).reshape(shape)
-    every = torch.broadcast_tensors(*(given.get(index, rest) for index in range(joints)))
-    return torch.stack(every, -1 - len(shape))
+    return side_by_side("pose", named, [given.get(index, rest) for index in range(joints)], len(shape))
 
 
 def _wrong_shape(pose: Tensor, rotations: str, joints: int) -> str:

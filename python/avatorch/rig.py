@@ -140,6 +140,9 @@ class Rig(NamedTuple):
     ) -> Posed:
         """The same of a rig without vertices, by the stages."""
         smplx = torch.ops.smplx
+        for name, tensor in (("transl", transl), ("joint_offsets", joint_offsets)):
+            if tensor is not None:
+                _check_like(name, tensor, self.v_template)
         rot_mats = (
             pose if pose.ndim == 4 else smplx.rodrigues(pose.reshape(pose.shape[0], self.parents.shape[0], 3))
         )  # [B, J, 3, 3]
@@ -213,7 +216,8 @@ class RiggedModule(nn.Module):
     def rig(self) -> Rig:
         """The model's tensors as they are now, prepared where that is possible."""
         if torch.compiler.is_compiling():
-            return self._kept or self._assemble()
+            # Plain torch looks at the values of `parents` while it is traced.
+            return self._kept or self._assemble() if _plain_torch else self._traced()
         sources = self._sources()
         if getattr(self, "_is_replica", False) or not _plain(sources):
             return self._assemble()  # a copy of DataParallel for one call, a traced or a meta tensor
@@ -224,6 +228,10 @@ class RiggedModule(nn.Module):
                 return now  # a gradient must reach the sources through what is assembled of them
         if _identities(sources) != self._kept_for:
             self.prepare()
+        return self._kept or self._assemble()
+
+    def _traced(self) -> Rig:
+        """The rig in compiled and exported code, posed by the operator."""
         return self._kept or self._assemble()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "RiggedModule":
@@ -245,6 +253,16 @@ class RiggedModule(nn.Module):
 def _prepare_again(module: RiggedModule, _: Any) -> None:
     """After a state was loaded into the tensors in place."""
     module.prepare()
+
+
+def _check_like(name: str, tensor: Tensor, model: Tensor) -> None:
+    """What the operator refuses, where torch's own arithmetic would go on with something else."""
+    narrow = (torch.float16, torch.bfloat16) if torch.is_autocast_enabled(model.device.type) else ()
+    found, expected = (torch.float32 if dtype in narrow else dtype for dtype in (tensor.dtype, model.dtype))
+    if found != expected:
+        raise TypeError(f"Body: {name} is {str(found)[6:]}, expected {str(expected)[6:]} as v_template")
+    if tensor.device != model.device:
+        raise ValueError(f"Body: {name} is on {tensor.device}, expected {model.device} as v_template")
 
 
 def _identities(tensors: list[Tensor]) -> list[tuple[int, int]]:

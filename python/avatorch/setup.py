@@ -59,7 +59,8 @@ def _cache(folder: str | os.PathLike[str] | None) -> str:
     path = Path(folder)
     try:
         entries = list(path.glob("*.cubin")) if path.is_dir() else []
-        writable = os.access(next(parent for parent in (path, *path.parents) if parent.exists()), os.W_OK)
+        there = next(parent for parent in (path, *path.parents) if parent.exists())
+        writable = there.is_dir() and os.access(there, os.W_OK)
     except OSError as error:
         return f"{path} (not usable: {error.strerror}; kernels are compiled in every process)"
     return (

@@ -3,11 +3,12 @@
 use smallvec::smallvec;
 use tch::Tensor;
 
+use super::forward::read_pose;
 use super::kinematic_chain::parents_of;
-use super::skinning::{self, Skin};
+use super::skinning::{self, Skin, batched};
 use super::{pose, posed_skinning, slab};
 use crate::Result;
-use crate::torch::{Argument, Arguments, Outputs, entry};
+use crate::torch::{Arguments, Outputs, entry};
 
 /// The inputs that a gradient can reach, by their bit in `needs`; `Input` in `forward.cpp` is the twin.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,26 +48,33 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     let arrived_transforms = optional(5, "grad_A_global", &[bodies, joint_count, 4, 4])?;
     let arrived_v_posed = optional(6, "grad_v_posed", &of_vertices)?;
 
-    let shape = args.tensor(7, "shape_coefficients")?.like(joints)?.rank(2)?.contiguous()?;
-    let pose = args.tensor(8, "pose")?.like(joints)?.contiguous()?;
-    let shapedirs = tensor(9, "shapedirs", &[vertices, 3, shape.size()[1]])?;
+    let shape = args.tensor(7, "shape_coefficients")?.like(joints)?.rank(2)?;
+    let shapes = shape.tensor.size()[1];
+    let shapedirs = tensor(9, "shapedirs", &[vertices, 3, shapes])?;
+    let shape = batched(shape, bodies, &[shapes])?.contiguous()?;
+    let pose = read_pose(args.tensor(8, "pose")?.like(joints)?, bodies, joint_count)?.contiguous()?;
     let posedirs = optional(10, "posedirs", &[9 * (joint_count - 1), 3 * vertices])?;
     let regressor = optional(11, "J_regressor", &[joint_count, vertices])?;
     let parents = parents_of(args.tensor(12, "parents")?.same_device(joints)?, joint_count)?;
-    let joint_dirs = optional(14, "J_shapedirs", &[joint_count, 3, shape.size()[1]])?;
+    let joint_dirs = optional(14, "J_shapedirs", &[joint_count, 3, shapes])?;
     let rot_mats = tensor(17, "rot_mats", &[bodies, joint_count, 3, 3])?;
     let transforms = tensor(18, "A_global", &[bodies, joint_count, 4, 4])?;
     let v_posed = tensor(19, "v_posed", &of_vertices)?;
-    let joints = joints.contiguous()?;
-    let prepared_dirs = args.optional(20, "prepared J_shapedirs").map(Argument::contiguous).transpose()?;
+    let prepared_dirs = optional(20, "prepared J_shapedirs", &[joint_count, 3, shapes])?;
     let mut skin = match (args.optional(21, "prepared weights"), args.optional(22, "prepared joints")) {
-        (Some(values), Some(of)) => Skin::read(values, Some(of), joint_count)?,
+        (Some(values), Some(of)) => Skin::read(values.like(joints)?.shape(&[vertices, -1])?, Some(of), joint_count)?,
         _ => Skin::read(weights, None, joint_count)?,
     };
-    let by_joint = match (args.optional(23, "prepared order"), args.optional(24, "prepared start")) {
-        (Some(order), Some(start)) => Some((order.contiguous()?, start.contiguous()?)),
-        _ => None,
+    skin.check_joints("smplx::forward_backward")?;
+    let entries = skin.weights.numel() as i64;
+    let positions = |position, name, length| match args.optional(position, name) {
+        Some(found) => found.int64()?.same_device(joints)?.shape(&[length])?.contiguous().map(Some),
+        None => Ok(None),
     };
+    let by_joint = positions(23, "prepared order", entries)?.zip(positions(24, "prepared start", joint_count + 1)?);
+    let lists = [(24, "prepared start"), (27, "prepared moved"), (28, "prepared moved weights")];
+    let lists = slab::ByJoint::read(lists.map(|(position, name)| args.optional(position, name)), joints, &skin)?;
+    let joints = joints.contiguous()?;
 
     let needs = |input: Input| args.number(0) >> input as i64 & 1 != 0;
     let any = |inputs: &[Input]| inputs.iter().any(|&input| needs(input));
@@ -90,9 +98,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             args.optional(26, "prepared units"),
             (vertices, joint_count),
         )?;
-        let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shape.size()[1], &skin)?;
-        let lists =
-            slab::ByJoint::read([24, 27, 28].map(|position| args.optional(position, "prepared joints")), joint_count)?;
+        let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shapes, &skin)?;
         match (&g_vertices, &lists) {
             (Some(grad_vertices), Some(by_joint)) if serves => Some(slab::backward(
                 &slab::Asked {
@@ -162,8 +168,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         });
     }
     let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.size()[1..].iter().product()]);
-    let shapes = shape.size()[1];
-    let coefficients = shape.f_expand([bodies, shape.size()[1]], false)?;
+    let coefficients = shape.f_expand([bodies, shapes], false)?;
     let mut grads: Outputs = smallvec![];
     grads.resize_with(INPUTS, || None);
     let mut give = |input: Input, gradient: &dyn Fn() -> Result<Tensor>| -> Result<()> {

@@ -252,7 +252,7 @@ impl<'a> Model<'a> {
 }
 
 /// Axis-angle `[B, 3 J]` or `[B, J, 3]`, or matrices `[B, J, 3, 3]`.
-fn read_pose(pose: Argument<'_>, bodies: i64, joints: i64) -> Result<Argument<'_>> {
+pub(super) fn read_pose(pose: Argument<'_>, bodies: i64, joints: i64) -> Result<Argument<'_>> {
     match pose.tensor.dim() {
         2 => batched(pose, bodies, &[3 * joints]),
         3 => batched(pose, bodies, &[joints, 3]),

@@ -89,7 +89,7 @@ impl Skin {
     }
 
     /// On the CPU a joint out of range is an error; the CUDA kernels skip it, as reading it here would wait for the GPU.
-    fn check_joints(&self, operator: &str) -> Result<()> {
+    pub(super) fn check_joints(&self, operator: &str) -> Result<()> {
         let Some(joints) = self.joints.as_ref().filter(|joints| joints.device() == Device::Cpu) else { return Ok(()) };
         match parallel::int32s(joints).iter().find(|joint| i64::from(**joint) >= self.joint_count || **joint < -1) {
             Some(joint) => Err(Error::Index(format!(

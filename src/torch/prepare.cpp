@@ -56,10 +56,11 @@ static int64_t version_of(const Tensor& tensor) {
   return tensor.is_inference() ? 0 : static_cast<int64_t>(tensor._version());
 }
 
-// Sums that change when a value changes or moves; nearly the same on every device.
+// Sums that change when a value changes or moves; nearly the same on every device. What is no number counts as one:
+// in a sum it would hide all others.
 static Fingerprint fingerprint(const Tensor& tensor) {
   enter<0>(avatorch_refuse_capture, {&tensor});
-  const Tensor values = tensor.detach().flatten().to(at::kDouble);
+  const Tensor values = tensor.detach().flatten().to(at::kDouble).nan_to_num(0.1234, 2.3456, -3.4567);
   const Tensor places = at::arange(values.numel(), values.options()).mul_(0.6180339887498949).frac_().add_(0.5);
   const Tensor sums = at::stack({values.sum(), values.abs().sum(), (values * places).sum()}).cpu();
   const auto* sum = sums.const_data_ptr<double>();
@@ -67,7 +68,7 @@ static Fingerprint fingerprint(const Tensor& tensor) {
 }
 
 static bool alike(const Fingerprint& a, const Fingerprint& b) {
-  const double rounding = std::isfinite(a[1]) ? 1e-9 * a[1] : 0;
+  const double rounding = std::isfinite(a[1]) ? 1e-12 * a[1] : 0;  // a millimetre of one vertex is 1e-7 of them all
   for (size_t i = 0; i < a.size(); ++i) {
     const bool same = a[i] == b[i] || std::abs(a[i] - b[i]) <= rounding || (std::isnan(a[i]) && std::isnan(b[i]));
     if (!same) return false;
@@ -91,8 +92,9 @@ class Known {
     return Found{found->second.fact, found->second.version == version_of(tensor)};
   }
 
-  // In the place of what was known of an earlier version.
-  void remember(const Tensor& tensor, Fact fact) {
+  // In the place of what was known of an earlier version. The version is the one before the tensor was read: a write
+  // meanwhile makes it unknown again.
+  void remember(const Tensor& tensor, int64_t version, Fact fact) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (const auto found = find(tensor); found != entries_.end()) entries_.erase(found);
     for (auto entry = entries_.begin(); entry != entries_.end();) {
@@ -100,7 +102,7 @@ class Known {
     }
     entries_.emplace(tensor.const_data_ptr(),
                      Entry{tensor.storage().getWeakStorageImpl(), tensor.sizes().vec(), tensor.strides().vec(),
-                           tensor.scalar_type(), version_of(tensor), std::move(fact)});
+                           tensor.scalar_type(), version, std::move(fact)});
   }
 
  private:
@@ -142,94 +144,28 @@ static Tensor stamp_of(const Sources& vouched, const c10::Device& device) {
   for (const auto& [name, tensor] : vouched) {
     Fingerprint sums{};
     if (tensor.defined()) {
+      const auto version = version_of(tensor);
       const auto known = fingerprints().look(tensor);
       sums = known && known->unchanged ? known->fact : fingerprint(tensor);
-      fingerprints().remember(tensor, sums);
+      fingerprints().remember(tensor, version, sums);
     }
     rows.insert(rows.end(), sums.begin(), sums.end());
   }
   // As the bits of integers, which stay what they are when a module changes its dtype.
   const Tensor stamp =
       at::tensor(rows, at::kDouble).view({static_cast<int64_t>(vouched.size()), kFields}).view(at::kLong).to(device);
-  stamps().remember(stamp, std::move(rows));
+  stamps().remember(stamp, version_of(stamp), std::move(rows));
   return stamp;
 }
 
 static std::vector<double> rows_of(const Tensor& stamp) {
   if (auto known = stamps().look(stamp); known && known->unchanged) return std::move(known->fact);
   enter<0>(avatorch_refuse_capture, {&stamp});
+  const auto version = version_of(stamp);
   const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
   std::vector<double> rows(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
-  stamps().remember(stamp, rows);
+  stamps().remember(stamp, version, rows);
   return rows;
-}
-
-// Throws unless the tensor's fingerprint is this one.
-static void check_unchanged(const char* name, const Source& source, const Fingerprint& expected) {
-  const auto& [argument, tensor] = source;
-  const auto known = fingerprints().look(tensor);
-  const bool was_alike = known && alike(known->fact, expected);
-  if (was_alike && known->unchanged) return;
-  const Fingerprint found = fingerprint(tensor);
-  TORCH_CHECK_VALUE(alike(expected, found), name, ": ", argument,
-                    was_alike ? " was changed in place after smplx::prepare looked at it; prepare again"
-                              : " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
-  fingerprints().remember(tensor, found);
-}
-
-void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
-                    const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
-                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs,
-                    const OptionalTensor& posedirs) {
-  if (prepared.empty()) return;
-  TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(),
-                    " tensors, expected the ", static_cast<int>(Prepared::kCount),
-                    " that smplx::prepare returns, or none");
-  for (size_t i = 0; i < prepared.size(); ++i) {
-    TORCH_CHECK_VALUE(prepared[i].defined() && prepared[i].has_storage() && prepared[i].device() == v_template.device(),
-                      name, ": prepared[", i, "] is not on ", v_template.device(), " as v_template");
-  }
-  const Tensor& stamp = prepared[Prepared::kStamp];
-  const auto vouched =
-      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, prepared);
-  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && !stamp._is_zerotensor() &&
-                        stamp.numel() == static_cast<int64_t>(vouched.size()) * kFields,
-                    name, ": prepared[0] is not the stamp that smplx::prepare made");
-  const std::vector<double> rows = rows_of(stamp);
-  for (size_t i = 0; i < vouched.size(); ++i) {
-    const Tensor& tensor = vouched[i].tensor;
-    // A template for each body of the batch is an input like the pose; nothing of it was prepared.
-    if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
-    Fingerprint expected;
-    std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
-    check_unchanged(name, vouched[i], expected);
-  }
-}
-
-// The lowest power of two above a positive number, or 1 for what has no such.
-static double power_of_two_above(double x) { return std::isnormal(x) ? std::exp2(std::ilogb(x) + 1) : 1; }
-
-// Pose directions [9 (J - 1), 3 V] for products on tensor cores: split into two halves, high, low and high again, a row
-// for each coordinate, padded to whole chunks, [chunks, N, 3, F]. And what an entry is worth, with the largest sum of a
-// vertex's absolute weights.
-static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const Tensor& lbs_weights) {
-  constexpr int64_t kAlignment = 64;  // of both sizes: what fast products ask for
-  constexpr int64_t kChunk = 2560;    // at most, of coordinates: longer sums on tensor cores lose digits
-  const auto up = [](int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; };
-  const int64_t features = up(posedirs.size(0), kAlignment), chunks = (posedirs.size(1) + kChunk - 1) / kChunk;
-  const int64_t rows = up((posedirs.size(1) + chunks - 1) / chunks, kAlignment);
-  const double unit = std::ldexp(power_of_two_above(posedirs.abs().max().item<double>()), -13);
-  Tensor pair = at::zeros({chunks * rows, 3, features}, posedirs.options().dtype(at::kHalf));
-  const Tensor scaled = (posedirs / unit).t();
-  const Tensor high = scaled.to(at::kHalf);
-  const auto part = [&](int64_t place) {
-    return pair.select(1, place).narrow(0, 0, posedirs.size(1)).narrow(1, 0, posedirs.size(0));
-  };
-  part(0).copy_(high);
-  part(1).copy_(scaled - high);
-  part(2).copy_(high);
-  const double weight_sum = lbs_weights.abs().sum(1).max().item<double>();
-  return {pair.view({chunks, rows, 3, features}), at::tensor({unit, weight_sum}, posedirs.options())};
 }
 
 // Throws unless these are the tensors of one model.
@@ -261,6 +197,87 @@ static void check_model(const char* name, const Tensor& v_template, const Tensor
   check("J_template", J_template, {joints, 3});
   check("J_shapedirs", J_shapedirs, {joints, 3, shapedirs.size(2)});
   check("posedirs", posedirs, {9 * std::max<int64_t>(joints - 1, 0), 3 * count});
+}
+
+// Whether a tensor that was looked at before had this fingerprint then; nothing where it was never looked at.
+enum class Before { kUnknown, kOther, kAlike, kUnchanged };
+static Before before(const Tensor& tensor, const Fingerprint& expected) {
+  const auto known = fingerprints().look(tensor);
+  if (!known) return Before::kUnknown;
+  if (!alike(known->fact, expected)) return Before::kOther;
+  return known->unchanged ? Before::kUnchanged : Before::kAlike;
+}
+
+void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_template, const Tensor& shapedirs,
+                    const OptionalTensor& J_regressor, const Tensor& parents, const Tensor& lbs_weights,
+                    const OptionalTensor& J_template, const OptionalTensor& J_shapedirs,
+                    const OptionalTensor& posedirs) {
+  if (prepared.empty()) return;
+  TORCH_CHECK_VALUE(prepared.size() == Prepared::kCount, name, ": prepared holds ", prepared.size(),
+                    " tensors, expected the ", static_cast<int>(Prepared::kCount),
+                    " that smplx::prepare returns, or none");
+  Argument{name, "v_template", v_template}.present();
+  for (size_t i = 0; i < prepared.size(); ++i) {
+    TORCH_CHECK_VALUE(prepared[i].defined() && prepared[i].has_storage() && prepared[i].device() == v_template.device(),
+                      name, ": prepared[", i, "] is not on ", v_template.device(), " as v_template");
+    // The dispatcher does not look into the list, so nobody has made memory of these.
+    TORCH_CHECK_VALUE(!prepared[i]._is_zerotensor() && !prepared[i].is_neg(), name, ": prepared[", i,
+                      "] stands for numbers that are not in memory, expected what smplx::prepare returned");
+  }
+  const Tensor& stamp = prepared[Prepared::kStamp];
+  const auto vouched =
+      sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, prepared);
+  TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(vouched.size()) * kFields,
+                    name, ": prepared[0] is not the stamp that smplx::prepare made");
+  const std::vector<double> rows = rows_of(stamp);
+  for (size_t i = 0; i < vouched.size(); ++i) {
+    const Tensor& tensor = vouched[i].tensor;
+    // A template for each body of the batch is an input like the pose; nothing of it was prepared.
+    if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
+    Fingerprint expected;
+    std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
+    const Before known = before(tensor, expected);
+    if (known == Before::kUnchanged) continue;
+    // Its shape first: a value seen as many would be summed as many.
+    if (v_template.dim() == 2) {
+      check_model(name, v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs);
+      const Tensor& dirs = prepared[Prepared::kJointDirs];
+      if (dirs.dim() == 3) Argument{name, "shapedirs", shapedirs}.shape({-1, 3, dirs.size(2)});
+    }
+    const auto version = version_of(tensor);
+    const Fingerprint found = fingerprint(tensor);
+    TORCH_CHECK_VALUE(alike(expected, found), name, ": ", vouched[i].name,
+                      known == Before::kAlike
+                          ? " was changed in place after smplx::prepare looked at it; prepare again"
+                          : " is not the tensor that smplx::prepare looked at, nor a copy of it; prepare again");
+    fingerprints().remember(tensor, version, found);
+  }
+}
+
+// The lowest power of two above a positive number, or 1 for what has no such.
+static double power_of_two_above(double x) { return std::isnormal(x) ? std::exp2(std::ilogb(x) + 1) : 1; }
+
+// Pose directions [9 (J - 1), 3 V] for products on tensor cores: split into two halves, high, low and high again, a row
+// for each coordinate, padded to whole chunks, [chunks, N, 3, F]. And what an entry is worth, with the largest sum of a
+// vertex's absolute weights.
+static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const Tensor& lbs_weights) {
+  constexpr int64_t kAlignment = 64;  // of both sizes: what fast products ask for
+  constexpr int64_t kChunk = 2560;    // at most, of coordinates: longer sums on tensor cores lose digits
+  const auto up = [](int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; };
+  const int64_t features = up(posedirs.size(0), kAlignment), chunks = (posedirs.size(1) + kChunk - 1) / kChunk;
+  const int64_t rows = up((posedirs.size(1) + chunks - 1) / chunks, kAlignment);
+  const double unit = std::ldexp(power_of_two_above(posedirs.abs().max().item<double>()), -13);
+  Tensor pair = at::zeros({chunks * rows, 3, features}, posedirs.options().dtype(at::kHalf));
+  const Tensor scaled = (posedirs / unit).t();
+  const Tensor high = scaled.to(at::kHalf);
+  const auto part = [&](int64_t place) {
+    return pair.select(1, place).narrow(0, 0, posedirs.size(1)).narrow(1, 0, posedirs.size(0));
+  };
+  part(0).copy_(high);
+  part(1).copy_(scaled - high);
+  part(2).copy_(high);
+  const double weight_sum = lbs_weights.abs().sum(1).max().item<double>();
+  return {pair.view({chunks, rows, 3, features}), at::tensor({unit, weight_sum}, posedirs.options())};
 }
 
 static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,

@@ -93,6 +93,12 @@ def test_info_survives_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch) 
     assert "not usable: File name too long" in avatorch.info()["kernel cache"]
 
 
+def test_info_says_that_a_file_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AVATORCH_CACHE_DIR", str(tmp_path / "file"))
+    assert "not writable" in avatorch.info()["kernel cache"]
+
+
 def test_the_open_body() -> None:
     body = avatorch.open_body(torch.double)
     assert (len(body.v_template), body.num_joints, body.num_betas, body.num_expressions) == (13718, 104, 20, 52)

@@ -55,9 +55,101 @@ def test_a_preparation_is_refused_with_a_tensor_that_was_not_made_for_it(device:
         )
         with pytest.raises(ValueError, match=rf"prepared\[{place}\]"):
             forward(model, inputs, [*prepared[:place], no_memory, *prepared[place + 1 :]])
+        negated = torch._neg_view(-prepared[place])
+        with pytest.raises(ValueError, match=rf"prepared\[{place}\] stands for numbers that are not in memory"):
+            forward(model, inputs, [*prepared[:place], negated, *prepared[place + 1 :]])
     prepared[4].add_(1000)
     with pytest.raises(ValueError, match=r"prepared\[4\] was changed in place"):
         forward(model, inputs, prepared)
+
+
+def test_a_preparation_of_zeros_still_needs_memory(device: str) -> None:
+    model = replace(RIGS["five joints"], J_regressor=torch.zeros(5, 7, dtype=double)).to(device)
+    inputs, prepared = model.inputs(2), model.prepared()
+    no_memory = torch._efficientzerotensor(prepared[1].shape, dtype=double, device=device)
+    with pytest.raises(ValueError, match=r"prepared\[1\] stands for numbers that are not in memory"):
+        forward(model, inputs, [prepared[0], no_memory, *prepared[2:]])
+
+
+@pytest.mark.parametrize("name", ["v_template", "shapedirs", "J_regressor", "lbs_weights"])
+@pytest.mark.parametrize("beside", [0.0, math.nan, math.inf])
+def test_the_smallest_change_of_a_large_model_is_noticed(name: str, beside: float, device: str) -> None:
+    model = rig(10475, 20, 4, 4, posed=False).to(device, torch.float32)
+    model = replace(model, **{name: getattr(model, name).clone()})
+    tensor = getattr(model, name)
+    tensor.view(-1)[-1] = beside
+    inputs, prepared = model.inputs(1), model.prepared()
+    forward(model, inputs, prepared)
+    tensor.view(-1)[7] += 1e-6
+    with pytest.raises(ValueError, match=f"{name} was changed in place after smplx::prepare"):
+        forward(model, inputs, prepared)
+
+
+def test_shapes_are_checked_before_a_preparation_is_compared(device: str) -> None:
+    model = RIGS["five joints"].to(device)
+    inputs, prepared = model.inputs(2), model.prepared()
+    endless = model.v_template.new_zeros(1)
+    for name, shape in (
+        ("v_template", (1 << 40, 3)),
+        ("shapedirs", (7, 3, 1 << 40)),
+        ("J_regressor", (5, 1 << 40)),
+        ("lbs_weights", (1 << 40, 5)),
+    ):
+        with pytest.raises(ValueError, match="has shape"):
+            forward(replace(model, **{name: endless.expand(shape)}), inputs, prepared)
+    with pytest.raises(TypeError, match="smplx::forward: v_template is missing, expected a tensor"):
+        forward(replace(model, v_template=None), inputs, prepared)
+
+
+def backward_arguments(model: Rig, bodies: int) -> dict[str, Tensor | None]:
+    """What a backward pass calls smplx::forward_backward with."""
+    inputs, prepared = model.inputs(bodies), model.prepared()
+    results = forward(model, inputs, prepared)
+    names = ("vertices", "joints", "v_shaped", "J_shaped", "rot_mats", "A_global", "v_posed")
+    gradients = {f"grad_{name}": torch.ones_like(result) for name, result in zip(names, results, strict=True)}
+    kept = dict(zip(names[2:], results[2:], strict=True))
+    rigged = {name: tensor for name, tensor in vars(model).items() if name not in ("v_template", "J_template")}
+    lists = ("folded_dirs", "packed_weights", "packed_joints", "order", "start", "pose_pair", "pose_units", "moved")
+    of_model = dict(zip((*lists, "moved_weights"), prepared[2:], strict=True))
+    del inputs["transl"]
+    return gradients | inputs | rigged | kept | of_model
+
+
+def test_a_backward_pass_knows_its_joints() -> None:
+    arguments = backward_arguments(RIGS["five joints"], 3)
+    with pytest.raises(IndexError, match="smplx::forward_backward: joints holds 1004, expected -1 to 4"):
+        torch.ops.smplx.forward_backward(
+            **arguments | {"packed_joints": arguments["packed_joints"].clamp(4) + 1000}, needs=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("shape_coefficients", lambda x: x[:0]),
+        ("shape_coefficients", lambda x: torch.cat([x, x])),
+        ("pose", lambda x: x[:0]),
+        ("pose", lambda x: x[:2]),
+        ("pose", lambda x: torch.cat([x, x])),
+        ("pose", lambda x: x[:, :-1]),
+        ("pose", lambda x: x.new_zeros(())),
+        ("pose", lambda x: x.new_zeros(3, 5, 0)),
+        ("pose", lambda x: x.new_zeros(1).expand(3, 1 << 40)),
+        ("folded_dirs", lambda x: x[:1]),
+        ("order", lambda x: x[:-1]),
+        ("order", Tensor.int),
+        ("start", lambda x: x[:-1]),
+        ("moved", lambda x: x[:-1]),
+        ("moved", Tensor.long),
+        ("moved_weights", Tensor.half),
+    ],
+)
+def test_a_backward_pass_checks_what_it_reads(name: str, wrong: Callable[[Tensor], Tensor], device: str) -> None:
+    arguments = backward_arguments(RIGS["five joints"].to(device), 3)
+    needs = 0b11  # of the coefficients and the pose
+    torch.ops.smplx.forward_backward(**arguments, needs=needs)
+    with pytest.raises((ValueError, TypeError), match=r"smplx::forward_backward: .* expected"):
+        torch.ops.smplx.forward_backward(**arguments | {name: wrong(arguments[name])}, needs=needs)
 
 
 def test_numbers_that_are_none_are_prepared_as_they_are(device: str) -> None:

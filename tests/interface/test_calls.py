@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_leading_dimensions_broadcast(body: avatorch.Body) -> None:
         ({"transl": [0.0, 0.0, 0.0]}, "transl is of type list, expected a tensor"),
         ({"betas": 1.0}, "betas is of type float, expected a tensor"),
         ({"pose": [0.0] * 3 * J}, "pose is of type list, expected a tensor"),
+        ({"pose": {"jaw": None}}, "the pose of jaw is of type NoneType, expected numbers"),
+        ({"pose": {"jaw": "open"}}, "the pose of jaw is of type str, expected numbers"),
     ],
 )
 def test_what_is_no_tensor_is_named(body: avatorch.Body, arguments: dict[str, object], sentence: str) -> None:
@@ -75,6 +78,36 @@ def test_names_that_are_none(body: avatorch.Body) -> None:
         body.joint(3)
     with pytest.raises(ValueError, match="rotations is 'euler', expected one of axis_angle"):
         body(rotations="euler")
+    with pytest.raises(ValueError, match=r"rotations is \['matrix'\], expected one of axis_angle"):
+        body(rotations=["matrix"])
+
+
+def test_entries_of_a_dict_that_do_not_fit_are_named(body: avatorch.Body) -> None:
+    with pytest.raises(
+        ValueError, match=r"dimensions of pose do not broadcast: \[4, 3\] of jaw, \[2, 3\] of left_wrist"
+    ):
+        body(pose={"jaw": torch.zeros(4, 3), "left_wrist": torch.zeros(2, 3)})
+    face = avatorch.open_body().subset([])
+    with pytest.raises(
+        ValueError, match=r"dimensions of expression do not broadcast: \[4\] of jawOpen, \[3\] of cheekPuff"
+    ):
+        face(expression={"jawOpen": [0.0] * 4, "cheekPuff": [0.0] * 3})
+    with pytest.raises(TypeError, match="expression 'jawOpen' is of type NoneType, expected numbers"):
+        face(expression={"jawOpen": None})
+    assert face(betas={}).joints.shape == (104, 3)
+
+
+@pytest.mark.parametrize("argument", ["transl", "joint_offsets"])
+def test_a_skeleton_takes_what_a_body_takes(body: avatorch.Body, argument: str) -> None:
+    skeleton = body.subset([])
+    given = torch.zeros(2, 3) if argument == "transl" else torch.zeros(2, J, 3)
+    for dtype in (torch.bool, torch.int64, torch.float16, torch.complex128):
+        with pytest.raises(
+            TypeError, match=f"{argument} is {str(dtype)[6:]}, expected {str(body.v_template.dtype)[6:]}"
+        ):
+            skeleton(**{argument: given.to(dtype)})
+    with pytest.raises(ValueError, match=f"{argument} is on meta, expected cpu as v_template"):
+        skeleton(**{argument: given.to("meta", body.v_template.dtype)})
 
 
 def test_a_write_while_a_body_is_prepared_is_noticed(body: avatorch.Body, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +227,34 @@ def test_compiled_and_mapped(body: avatorch.Body) -> None:
     torch.testing.assert_close(torch.func.vmap(call)(elbow), call(elbow))
 
 
+class Vertices(torch.nn.Module):
+    """A body in a network."""
+
+    def __init__(self, body: avatorch.Body) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, pose: Tensor) -> Tensor:
+        return self.body(pose=pose).vertices
+
+
+def test_an_exported_body_holds_its_model_once_and_as_buffers(body: avatorch.Body) -> None:
+    pose = torch.zeros(2, J, 3, dtype=body.v_template.dtype)
+    written = io.BytesIO()
+    torch.export.save(torch.export.export(Vertices(body), (pose,)), written)
+    model = sum(buffer.numel() * buffer.element_size() for buffer in body.buffers())
+    prepared = sum(tensor.numel() * tensor.element_size() for tensor in body.rig().prepared)
+    assert model < len(written.getvalue()) < 1.5 * model + prepared + 200_000
+    program = torch.export.load(io.BytesIO(written.getvalue())).module()
+    torch.testing.assert_close(program(pose), body(pose=pose).vertices)
+    changed = {name: value + 1 if name == "body.v_template" else value for name, value in program.state_dict().items()}
+    program.load_state_dict(changed)
+    with pytest.raises(
+        ValueError, match=r"v_template is not the tensor that smplx::prepare looked at|was changed in place"
+    ):
+        program(pose)
+
+
 def test_a_buffer_that_is_replaced_is_followed(body: avatorch.Body) -> None:
     pose = 0.5 * random(1, J, 3)
     before = body(pose=pose).vertices
@@ -232,6 +293,12 @@ def test_a_subset_by_mask_or_indices_and_nothing_else() -> None:
     torch.testing.assert_close(body.subset(mask)().vertices, body().vertices[:, [5, 9]])
     for wrong in ([0.9], mask[:3], [[1, 2]]):
         with pytest.raises(ValueError, match=r"Body\.subset: vertices has shape"):
+            body.subset(wrong)
+    for wrong in (None, "all", {1, 2}):
+        with pytest.raises(TypeError, match=r"Body\.subset: vertices is of type"):
+            body.subset(wrong)
+    for wrong in ([13718], [0, -13719]):
+        with pytest.raises(IndexError, match=r"Body\.subset: vertices holds .* expected -13718 to 13717"):
             body.subset(wrong)
 
 

@@ -87,12 +87,17 @@ pub(in crate::body) struct ByJoint {
 }
 
 impl ByJoint {
-    /// From the start, the vertices and the weights.
-    pub(in crate::body) fn read(lists: [Option<Argument<'_>>; 3], joints: i64) -> Result<Option<Self>> {
+    /// From the start, the vertices and the weights, for a skin of these joints at rest.
+    pub(in crate::body) fn read(
+        lists: [Option<Argument<'_>>; 3],
+        joints: Argument<'_>,
+        skin: &Skin,
+    ) -> Result<Option<Self>> {
         let [Some(start), Some(moved), Some(weights)] = lists else { return Ok(None) };
-        let moved = moved.int32()?.rank(1)?;
-        let weights = weights.same_device(moved)?.shape(&moved.tensor.size())?;
-        let start = start.int64()?.same_device(moved)?.shape(&[joints + 1])?;
+        let entries = [skin.weights.numel() as i64];
+        let moved = moved.int32()?.same_device(joints)?.shape(&entries)?;
+        let weights = weights.like(joints)?.shape(&entries)?;
+        let start = start.int64()?.same_device(joints)?.shape(&[skin.joint_count + 1])?;
         Ok(Some(Self { moved: moved.contiguous()?, weights: weights.contiguous()?, start: start.contiguous()? }))
     }
 }

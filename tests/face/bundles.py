@@ -53,6 +53,8 @@ class Sizes:
     width: int = 3
     identities: tuple[str, ...] = ("Ada", "Bo")
     saccades: int = 50
+    seen: int | None = None  # vertices that the solver looks at; two thirds of them
+    tongue_poses: tuple[str, ...] = tuple(TONGUE_POSES)
 
 
 def make_regression(folder: Path, sizes: Sizes | None = None, *, talking: bool = False, seed: int = 0) -> Path:
@@ -95,8 +97,8 @@ def make_regression(folder: Path, sizes: Sizes | None = None, *, talking: bool =
     return folder
 
 
-def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> Path:
-    """Writes a diffusion bundle."""
+def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0, *, network: bool = True) -> Path:
+    """Writes a diffusion bundle, or all of it but its network."""
     s, rng = sizes or Sizes(), np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name in s.identities:
@@ -122,7 +124,8 @@ def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> P
         "modelDataPaths": [f"model_data_{name}.npz" for name in s.identities],
         "blendshapePaths": [_blendshape_paths(f"_{name}") for name in s.identities],
     })  # fmt: skip
-    onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
+    if network:
+        onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
     return folder
 
 
@@ -157,12 +160,12 @@ def _rigs(folder: Path, suffix: str, s: Sizes, rng: np.random.Generator) -> dict
     """Writes both rigs; their neutrals by part."""
     names = list(open_body().expression_names)[: s.poses]
     neutrals = {}
-    for part, poses, vertices in (("skin", names, s.vertices), ("tongue", TONGUE_POSES, s.tongue_vertices)):
+    for part, poses, vertices in (("skin", names, s.vertices), ("tongue", s.tongue_poses, s.tongue_vertices)):
         neutral = neutrals[part] = _floats(rng, vertices, 3) * np.float32(5)
         deltas = {name: _floats(rng, vertices, 3) * np.float32(0.4) for name in poses}
         arrays = {"poseNames": np.array([b"neutral", *(name.encode() for name in poses)]), "neutral": neutral, **deltas}
         if part == "skin":
-            arrays["frontalMask"] = np.sort(rng.permutation(vertices)[: vertices * 2 // 3]).astype(np.int32)
+            arrays["frontalMask"] = np.sort(rng.permutation(vertices)[: s.seen or vertices * 2 // 3]).astype(np.int32)
         np.savez(folder / f"bs_{part}{suffix}.npz", rig_version=np.array(b"1"), **arrays)
         sides = [name.replace("Left", "").replace("Right", "") for name in poses]
         symmetry = [sides.index(side) if sides.count(side) == 2 and part == "skin" else -1 for side in sides]

@@ -21,7 +21,7 @@ from torch.nn import functional
 from avatorch.face.bundle import NetworkInfo
 from avatorch.face.engine.diffusion_weights import DiffusionWeights, Embedding, Recurrence
 from avatorch.face.engine.precision import Precision, computing
-from avatorch.face.engine.speech import Speech
+from avatorch.face.engine.speech import ALIGNED, Speech
 
 
 class Result(NamedTuple):
@@ -109,8 +109,12 @@ class Diffusion:
         self.feature_sizes = [first.weight.shape[1] for first, _ in denoiser.heads]
         products, biases, means = [], [], []
         self.heads = [(last.weight, last.bias) for _, last in denoiser.heads]  # [features, values], [values]
+        sizes = [last.weight.shape[1] for _, last in denoiser.heads]
+        self.means = [
+            mean if kept else torch.zeros_like(mean)
+            for mean, kept in zip(denoiser.mean.split(sizes, 1), weights.means, strict=True)
+        ]  # [identities, values of a part], what a prediction contains of it
         self.mean, self.scales = denoiser.mean, self._rest(self._double(weights.scales))  # [ids, values], [ids, parts]
-        sizes = [matrix.shape[0] for matrix, _ in into]
         for (matrix, _), (weight, bias), mean in zip(into, self.heads, denoiser.mean.split(sizes, 1), strict=True):
             products.append(self._double(weight) @ matrix)
             biases.append(self._double(bias) @ matrix)
@@ -192,20 +196,22 @@ class Diffusion:
     def frames(self, features: Tensor, identity: Tensor) -> Tensor:
         """Features [B, frames, features] to what the network says of a frame, [B, frames, values]."""
         if self._out is None:
-            # The bias is the map of one more feature; others that are 0 keep rows aligned.
-            self._out = [
-                self._matrix(functional.pad(torch.cat([weight, bias[None]]).to(self.device), (0, 0, 0, -len(weight) % 8 + 7)))
-                for weight, bias in self.heads
+            # Bias and mean are maps of more features; others that are 0 keep rows aligned.
+            joined = [
+                torch.cat([weight, bias[None], mean]) for (weight, bias), mean in zip(self.heads, self.means, strict=True)
             ]
-        scales = (identity.to(features) @ self.scales)[:, None]  # [B, 1, parts]
-        rows = features.new_empty(*features.shape[:2], self.info.values) if not features.requires_grad else None
+            self._out = [
+                self._matrix(functional.pad(part.to(self.device), (0, 0, 0, -len(part) % ALIGNED))) for part in joined
+            ]
+        identity = identity.to(features)
+        more = functional.pad(identity, (1, 0), value=1.0)[:, None]  # [B, 1, 1 + identities]
+        scales = (identity @ self.scales)[:, None]  # [B, 1, parts]
+        rows = None if features.requires_grad else features.new_empty(*features.shape[:2], self.info.values)
         parts, at = [], 0
         with computing(self.precision):
             for number, (part, matrix) in enumerate(zip(features.split(self.feature_sizes, -1), self._out, strict=True)):
-                scale = scales[..., number : number + 1].expand(-1, part.shape[1], -1)
-                given = torch.cat([part * scale, scale], -1)
-                given = functional.pad(given, (0, matrix.shape[0] - given.shape[-1]))
-                values = given @ matrix
+                given = torch.cat([part, more.expand(-1, part.shape[1], -1)], -1) * scales[..., number, None]
+                values = functional.pad(given, (0, matrix.shape[0] - given.shape[-1])) @ matrix
                 if rows is None:
                     parts.append(values)
                 else:

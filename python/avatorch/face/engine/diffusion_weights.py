@@ -61,6 +61,7 @@ class DiffusionWeights:
     denoiser: Denoiser
     time: Tensor  # [S, values]
     scales: Tensor  # [identities, 4]
+    means: list[bool]  # of each part, whether the prediction contains the mean
     from_clean: Tensor  # [S] float64, the factor of the denoised frame
     from_noisy: Tensor  # [S], of the frame before
     deviation: Tensor  # [S], of the noise that is added; none in step 0
@@ -73,7 +74,7 @@ def diffusion_weights(flow: Flow, info: NetworkInfo) -> DiffusionWeights:
     if len(recurrences) != info.steps * layers:
         raise NotRecognised(f"it has {len(recurrences)} GRU nodes, expected {info.steps * layers}")
     groups = [recurrences[at : at + layers] for at in range(0, len(recurrences), layers)]
-    sampled, scales = _scales(flow, info)
+    sampled, scales, means = _scales(flow, info)
     sampler = _Sampler(flow, info)
     denoisers, times = [], []
     for group in reversed(groups):  # from the last in time, step 0, backwards
@@ -92,13 +93,15 @@ def diffusion_weights(flow: Flow, info: NetworkInfo) -> DiffusionWeights:
     if any(len(table) != last + 1 for table in sampler.tables.values()):
         raise NotRecognised("the sampler's tables are not of its steps")
     return DiffusionWeights(
-        denoisers[0], torch.stack(times), scales, sampler.tables["clean"], sampler.tables["noisy"], deviation
+        denoisers[0], torch.stack(times), scales, means, sampler.tables["clean"], sampler.tables["noisy"], deviation
     )
 
 
-def _scales(flow: Flow, info: NetworkInfo) -> tuple[str, Tensor]:
-    """The sampler's result behind the four parts of the prediction that are written into it, and their factors."""
-    value, scales = "prediction", []
+def _scales(flow: Flow, info: NetworkInfo) -> tuple[str, Tensor, list[bool]]:
+    """The sampler's result, the factors of the four parts of the prediction, and whether their mean is left in."""
+    value = "prediction"
+    scales: list[Tensor] = []
+    means: list[bool] = []
     starts = _starts(info)
     for part in (3, 2, 1, 0):
         scatter = flow.expect(value, "ScatterND")
@@ -109,11 +112,12 @@ def _scales(flow: Flow, info: NetworkInfo) -> tuple[str, Tensor]:
             raise NotRecognised(f"the scale of part {part} is not the identity's")
         scales.append(flow.constant(table.inputs[1]).flatten())
         cut = flow.maker(product.inputs[0])
+        means.insert(0, cut.kind != "Sub")
         if cut.kind == "Sub":
             cut = flow.expect(cut.inputs[0], "Slice")
         if cut.kind != "Slice" or interval(flow, cut)[1] % info.values != starts[part]:
             raise NotRecognised(f"part {part} of the prediction does not start at {starts[part]}")
-    return value, torch.stack(scales[::-1], 1)
+    return value, torch.stack(scales[::-1], 1), means
 
 
 def _starts(info: NetworkInfo) -> list[int]:

@@ -36,7 +36,7 @@ class Regression:
     ) -> None:
         self.info, self.device, self.precision = info, device, precision
         self.speech = Speech(weights.speech, info.window, device, precision.speech, dense_position=dense_position)
-        self._shares = (weights.layer_weights / weights.layer_weights.sum()).to(device, torch.float64)
+        self._shares = (weights.layer_weights / weights.layer_weights.sum()).tolist()
         self._speech_map = self._linear(weights.speech_map)
         frames = weights.frames
         self._size, self._hop = frames.shape[1], int(frames[1, 0] - frames[0, 0])

@@ -124,7 +124,7 @@ class Speech:
         starts = [block.out.bias for block in blocks] + [torch.zeros(self.width)]  # what is added to the results before
         self._position_norm = _norm(_shifted(weights.position_norm, starts[0]), self.device, self.dtype)
         self._position_epsilon = weights.position_norm.epsilon
-        self._moved = torch.stack(starts[1:]).to(self.device, torch.float64)  # [blocks, width], of their results
+        self._moved = torch.stack(starts[1:]).to(self.device, self.dtype)  # [blocks, width], added to their results
         self._layers = [
             self._layer(block, before, behind) for block, before, behind in zip(blocks, starts, starts[1:], strict=False)
         ]
@@ -152,13 +152,13 @@ class Speech:
             x = self._block(layer, x)
         return self._block(self._layers[-1], x, begin, self.frames if end is None else end)
 
-    def mean_of_blocks(self, windows: Tensor, shares: Tensor) -> Tensor:
+    def mean_of_blocks(self, windows: Tensor, shares: list[float]) -> Tensor:
         """The features of all blocks times their shares, [B, frames, width]."""
         x = self.embed(windows)
-        total = torch.zeros_like(x) - (shares @ self._moved).to(self.dtype)
-        for layer, share in zip(self._layers, shares.tolist(), strict=True):
+        total = torch.zeros_like(x)
+        for layer, share, moved in zip(self._layers, shares, self._moved, strict=True):
             x = self._block(layer, x)
-            total = torch.add(total, x, alpha=share)
+            total = torch.add(total, x - moved, alpha=share)
         return total
 
     def embed(self, windows: Tensor) -> Tensor:

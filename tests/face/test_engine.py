@@ -78,6 +78,7 @@ def test_precisions(precision: str, device: str) -> None:
 
 @exported
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_captured_block_is_the_block(precision: str) -> None:
     engine, given = network("diffusion", FORMS[0], "cuda", precision), stored("diffusion", "io_001.npz", "cuda")

@@ -13,7 +13,7 @@ from torch import Tensor
 from avatorch.face.bundle import Bundle, read_bundle
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
-from avatorch.face.network import Network
+from avatorch.face.engine.choice import AnyNetwork
 from avatorch.face.resample import Resampler, resample
 from avatorch.face.weights import FaceWeights
 
@@ -47,7 +47,7 @@ class Audio2Face:
         self.device = torch.device(device)
         self.settings = dict(settings or {})
         self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
-        self._network: Network | None = None
+        self._network: AnyNetwork | None = None
         self._executor: Executor | None = None
 
     def __call__(

@@ -36,6 +36,7 @@ class Network:
         tensorrt: bool = False,
     ) -> None:
         self.device = device
+        self.why = ""  # this and not torch
         # Not the current one: the default stream is 0, which ONNX Runtime cannot be told from none.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._runtime = load_runtime()

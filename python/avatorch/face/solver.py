@@ -94,16 +94,25 @@ class BlendshapeSolver:
         if targets.shape[-1] != len(self._neutral):
             raise FaceError("eMismatch", f"targets has {targets.shape[-1]} values, expected {len(self._neutral)}")
         rhs = row_products((targets - self._neutral).double(), self._deltas)  # [R, F, k]
-        which = torch.as_tensor(list(tracks), device=self.device)
+        return self.solve_products(tracks, rhs, remember=remember)
+
+    def project(self, values: Tensor) -> Tensor:
+        """D^T of what targets are made of, float64: [..., n] -> [..., k]"""
+        return values.to(self.device, torch.float64) @ self._deltas
+
+    def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
+        """`solve` for whoever knows D^T d already, rhs [R, F, k] float64. A slice of the tracks is not looked up."""
+        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
         if remember:
             normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
         else:
-            alone = [self._system(self._parameters[track].without_time()) for track in tracks]
+            numbers = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
+            alone = [self._system(self._parameters[track].without_time()) for track in numbers]
             normal = torch.stack([matrix for matrix, _ in alone])
             temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
         solve = self._solve_admm if self.method == "admm" else self._solve_exact
         weights = solve(normal, rhs, previous, temporal)
-        if remember and targets.shape[1]:
+        if remember and rhs.shape[1]:
             self._previous[which] = weights[:, -1]
         full = torch.zeros(*weights.shape[:2], self.num_poses, device=self.device)
         full[..., self._active] = weights.float()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avatorch.face.bundle import NetworkInfo
+from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.diffusion_weights import DiffusionWeights, Embedding, Recurrence
 from avatorch.face.engine.precision import Precision, computing
 from avatorch.face.engine.speech import ALIGNED, Speech
@@ -27,7 +28,7 @@ from avatorch.face.engine.speech import ALIGNED, Speech
 class Result(NamedTuple):
     """Of one inference."""
 
-    features: Tensor  # [B, frames, features], of which every value of a frame is a linear map
+    features: Tensor  # [B blocks, frames, features], of which every value of a frame is a linear map
     latents: Tensor  # [steps, layers, B, width]
 
 
@@ -114,13 +115,14 @@ class Diffusion:
             mean if kept else torch.zeros_like(mean)
             for mean, kept in zip(denoiser.mean.split(sizes, 1), weights.means, strict=True)
         ]  # [identities, values of a part], what a prediction contains of it
+        self.kept = weights.means
         self.mean, self.scales = denoiser.mean, self._rest(self._double(weights.scales))  # [ids, values], [ids, parts]
         for (matrix, _), (weight, bias), mean in zip(into, self.heads, denoiser.mean.split(sizes, 1), strict=True):
             products.append(self._double(weight) @ matrix)
             biases.append(self._double(bias) @ matrix)
             means.append(self._double(mean) @ matrix)
         self._back = self._matrix(torch.block_diag(*products))  # [features, numbers]
-        self._back_bias, self._back_mean = self._rest(torch.cat(biases)), self._rest(torch.cat(means, 1))
+        self._back_bias, self._back_mean = self._rest(torch.cat(biases)), self._matrix(torch.cat(means, 1))
         self._out: list[Tensor] | None = None
 
     def _into(self, part: Embedding) -> tuple[Tensor, Tensor]:
@@ -162,23 +164,32 @@ class Diffusion:
         return functional.pad(torch.cat(parts, -1), (0, 0, 0, 0, 1, 0))
 
     def __call__(
-        self, windows: Tensor, identity: Tensor, emotion: Tensor, latents: Tensor, embedded: Tensor
+        self, windows: Tensor, identity: Tensor, emotion: Tensor, latents: Tensor, embedded: Tensor, blocks: int = 1
     ) -> Result:
-        """windows [B, samples], identity [B, identities], emotion [B, frames in the middle, emotions], latents
-        [steps, layers, B, width], embedded noise of `embed_noise` for each, or one for all.
+        """windows [B blocks, samples], identity [B, identities], emotion [B blocks, frames in the middle, emotions],
+        latents [steps, layers, B, width], embedded noise of `embed_noise` for each block, or one for all.
+
+        Blocks of a track follow one another, as one longer sequence: the GRU goes on from one to the next.
         """
         with computing(self.precision):
-            return self._sample(windows, identity, emotion, latents, embedded)
+            return self._sample(self._hear(windows), identity, emotion, latents, embedded, blocks)
 
-    def _sample(self, windows: Tensor, identity: Tensor, emotion: Tensor, latents: Tensor, embedded: Tensor) -> Result:
-        count, rest = len(windows), self.precision.rest
-        features = self.speech(windows, self._begin, self._end).to(rest)
+    def _hear(self, windows: Tensor) -> Tensor:
+        """What of the windows reaches the GRU: [B, frames in the middle, gates]"""
+        features = self.speech(windows, self._begin, self._end).to(self.precision.rest)
+        return self._between @ _affine(features, self._heard)
+
+    def _sample(
+        self, heard: Tensor, identity: Tensor, emotion: Tensor, latents: Tensor, embedded: Tensor, blocks: int
+    ) -> Result:
+        count, rest = len(heard) // blocks, self.precision.rest
         identity = identity.to(rest)
-        heard = self._between @ (features @ self._heard)  # [B, frames, gates]
-        heard = heard + (emotion.to(rest) @ self._emotion + (identity @ self._actor)[:, None])
-        mean = identity @ self._back_mean + self._back_bias  # [B, numbers]
+        heard = heard + _affine(emotion.to(rest), self._emotion)
+        heard = heard.view(count, -1, heard.shape[-1]) + _affine(identity, self._actor)[:, None]  # [B, frames, gates]
+        mean = _affine(identity, self._back_mean, self._back_bias)[:, None]  # [B, 1, numbers]
         clean, noisy, deviation = self._sampler
-        x = embedded[:, self._steps]  # [B or 1, frames, numbers], without its bias
+        noise = [self._in_sequence(part, blocks) for part in embedded.unbind(1)]  # [B or 1, frames, numbers] each
+        x = noise[-1]
         states: list[Tensor] = [latents[0]] * self._steps
         hidden = heard
         for step in reversed(range(self._steps)):
@@ -186,12 +197,39 @@ class Diffusion:
             seen = functional.relu(_affine(seen, self._again, self._again_bias))
             seen = functional.relu(_affine(seen, self._final, self._final_bias))
             gates = heard + _affine(seen, self._seen, self._gate_bias[step])
-            result, states[step] = self._recurrence(gates.expand(count, -1, -1), latents[step].to(rest).contiguous())
+            result, states[step] = self._recurrence(gates, latents[step].to(rest).contiguous())
             hidden = functional.relu(_affine(result, self._hidden, self._hidden_bias))
             if step:
-                back = hidden @ self._back + mean[:, None]
-                x = clean[step] * back + (noisy[step] * x + deviation[step] * embedded[:, step])
-        return Result(hidden, torch.stack(states))
+                back = _affine(hidden, self._back) + mean
+                x = clean[step] * back + (noisy[step] * x + deviation[step] * noise[step])
+        return Result(hidden.view(count * blocks, -1, hidden.shape[-1]), torch.stack(states))
+
+    def _in_sequence(self, embedded: Tensor, blocks: int) -> Tensor:
+        """[B blocks or 1, frames, numbers] -> [B or 1, frames of all blocks, numbers]"""
+        if len(embedded) == 1:
+            return embedded.repeat(1, blocks, 1)
+        return embedded.view(-1, blocks * embedded.shape[1], embedded.shape[2])
+
+    def around(self, identity: Tensor) -> Tensor:
+        """What a prediction holds in the frames that are thrown away: [B, values]"""
+        scales, mean = identity.to(self.scales) @ self.scales, identity.to(self.scales) @ self._rest(self.mean)
+        sizes = [matrix.shape[0] for matrix in self._into_parts]
+        parts = [
+            torch.zeros_like(part) if kept else -part * scales[:, number, None]
+            for number, (part, kept) in enumerate(zip(mean.split(sizes, -1), self.kept, strict=True))
+        ]
+        return torch.cat(parts, -1)
+
+    def feature_maps(self, index: int) -> list[FeatureMap]:
+        """Skin and tongue of an identity as linear maps of features."""
+        maps, begin = [], 0
+        for number in range(2):
+            weight, bias = self.heads[number]
+            scale = float(self.scales[index, number])
+            end = begin + len(weight)
+            maps.append(FeatureMap(begin, end, weight * scale, (bias + self.means[number][index]) * scale))
+            begin = end
+        return maps
 
     def frames(self, features: Tensor, identity: Tensor) -> Tensor:
         """Features [B, frames, features] to what the network says of a frame, [B, frames, values]."""
@@ -220,6 +258,8 @@ class Diffusion:
         return torch.cat(parts, -1) if rows is None else rows
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """[..., inputs] -> [..., outputs]"""
-    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[..., inputs] -> [..., outputs], as one product."""
+    rows = x.reshape(-1, x.shape[-1])
+    product = rows @ weight if bias is None else torch.addmm(bias, rows, weight)
+    return product.view(*x.shape[:-1], -1)

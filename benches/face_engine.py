@@ -29,11 +29,13 @@ from face_eager import Eager  # noqa: E402
 from fill_face_graphs import fill  # noqa: E402
 from timing import milliseconds  # noqa: E402
 
-from avatorch.face import Bundle, read_bundle  # noqa: E402
+from avatorch.face import Audio2Face, BlendshapeSolver, Bundle, read_bundle  # noqa: E402
 from avatorch.face.engine.captured import Captured  # noqa: E402
 from avatorch.face.engine.diffusion import Diffusion  # noqa: E402
 from avatorch.face.engine.precision import PRECISIONS, computing, precision_of  # noqa: E402
 from avatorch.face.engine.recognise import recognise  # noqa: E402
+from avatorch.face.engine.session import TorchNetwork  # noqa: E402
+from avatorch.face.engine.streams import FaceStreams  # noqa: E402
 from avatorch.face.network import open_network  # noqa: E402
 
 SECONDS = 0.5  # of speech in a block
@@ -99,7 +101,8 @@ def line(row: dict[str, Any]) -> str:
     if "problem" in row:
         return f"| {row['program']} | {row['tracks']} | {row['problem']} | | | |"
     memory = f"{row['gigabytes']:.2f}" if "gigabytes" in row else ""
-    time, streams = f"{row['ms']:.3f} +- {row['spread']:.3f}", f"{row['streams']:.0f}"
+    time = f"{row['ms']:.3f} +- {row['spread']:.3f}"
+    streams = "" if "clip" in row["program"] else f"{row['streams']:.0f}"
     return f"| {row['program']} | {row['tracks']} | {time} | {streams} | {memory} | {error} |"
 
 
@@ -137,6 +140,36 @@ def features(engine: Diffusion, given: dict[str, Tensor]) -> Callable[..., Any]:
     return run
 
 
+def streaming(bundle: Bundle, network: TorchNetwork, tracks: int) -> Run:
+    """A block of every stream to weights: samples in, everything that is remembered of a track updated."""
+    streams = FaceStreams(bundle, 0, tracks, network=network)
+    samples = torch.randn(tracks, streams.hop, device=network.device) * 0.1
+    for _ in range(3):
+        streams.push(samples)
+    return lambda: streams.push(samples)
+
+
+def offline(bundle: Bundle, network: TorchNetwork | None, device: torch.device, seconds: float) -> Run:
+    """A whole clip to weights, as Audio2Face computes it."""
+    face = Audio2Face(bundle, 0, device, network=network) if network else Audio2Face(bundle, 0, device, engine="onnx")
+    clip = torch.randn(int(seconds * bundle.info.sample_rate)) * 0.1
+    return lambda: face(clip)
+
+
+def solving(bundle: Bundle, tracks: int, device: torch.device) -> Run:
+    """Only the solver, for the skin: 30 frames of every track that follow one another."""
+    random = torch.Generator(device).manual_seed(2)
+    solver = BlendshapeSolver(bundle.identities[0].skin, tracks, device)
+    rhs = solver.project(torch.randn(4, len(solver.columns), generator=random, device=device))
+    # Frames that move as faces do: between a few expressions, one leading to the next.
+    weights = torch.rand(4, len(rhs[0]), generator=random, device=device).double()
+    poses = weights @ (solver._deltas.mT @ solver._deltas)
+    way = torch.linspace(0, 3, 30, device=device, dtype=torch.float64)
+    near = (1 - (way[:, None] - torch.arange(4, device=device)).abs()).clamp(min=0)
+    frames = (near @ (poses + 0.1 * rhs)).expand(tracks, -1, -1).contiguous()
+    return lambda: solver.solve_products(slice(0, tracks), frames)
+
+
 def profile(run: Run) -> None:
     """The kernels that take longest."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
@@ -164,6 +197,8 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
     order = ("window", "identity", "emotion", "input_latents")
     truth = Eager(weights, bundle.info, device, torch.float64)(*each(few).values())[0]
     print(HEADER)
+    for tracks in [*given.tracks, *([1000] if device.type == "cuda" else [])]:
+        bench.time("solver, 30 frames of the skin", tracks, lambda t=tracks: solving(bundle, t, device))
     for name, engine in engines(bundle, weights, device, given.precisions):
         with torch.no_grad():
             run = features(engine, few)
@@ -183,7 +218,17 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
             bench.time(f"engine {name}", tracks, captured, error)
             if given.profile and name in given.profile:
                 profile(torch.no_grad()(lambda run=run, tensors=tensors: run(*tensors)))
-        del engine, run
+        network = TorchNetwork(bundle, device, name, engine=engine)
+        for tracks in given.tracks:
+            bench.time(f"engine {name}, streams to weights", tracks, lambda t=tracks, n=network: streaming(bundle, n, t))
+            if given.profile and name in given.profile:
+                profile(streaming(bundle, network, tracks))
+        for seconds in (4.0,):
+            bench.time(f"engine {name}, clip of {seconds:g} s", 1, lambda n=network: offline(bundle, n, device, 4.0))
+        del engine, run, network
+    if given.runtime:
+        for form, own in bundles.items():
+            bench.time(f"ONNX Runtime {form}, clip of 4 s", 1, lambda o=own: offline(o, None, device, 4.0))
     if given.eager:
         for name in [name for name in given.precisions if name != "float64"]:
             precision = precision_of(name)

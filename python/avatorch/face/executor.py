@@ -119,7 +119,7 @@ class Executor:
         self._input_strength = stored if input_strength is None else input_strength
         choice = {"engine": engine, "precision": precision, "tf32": tf32, "tensorrt": tensorrt}
         self.network = network or choose_network(bundle, self.device, **choice)
-        self.why = getattr(self.network, "why", "")
+        self.why = self.network.why
         torch_network = self.network if isinstance(self.network, TorchNetwork) else None
         self._by_features = torch_network is not None and not geometry
         # Blocks of a diffusion network go together where ONNX Runtime does not need the state between them.

@@ -85,6 +85,10 @@ class BlendshapeSolver:
         """Forgets the last weights of a track."""
         self._previous[track] = 0
 
+    def state(self) -> Tensor:
+        """The last weights of every track, [tracks, k]."""
+        return self._previous
+
     def solve(self, tracks: Sequence[int], targets: Tensor, *, remember: bool = True) -> Tensor:
         """Weights of frames that follow one another on each track, float32.
 

@@ -93,6 +93,10 @@ class SkinFeatures:
         """The next frame of a track is its first, and is not smoothed."""
         self._first[track] = True
 
+    def states(self) -> list[Tensor]:
+        """What is remembered from frame to frame."""
+        return [self._once, self._twice, self._first]
+
     def products(self, tracks: Tracks, features: Tensor, *, smooth: bool = True) -> Tensor:
         """features [R, F, all] -> D^T d [R, F, k]; without `smooth` each frame alone, and nothing is remembered."""
         which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self._base.device)
@@ -214,6 +218,10 @@ class FeatureFace:
         """The next frame of a track is its first. Solvers forget on their own."""
         if self._skin:
             self._skin.reset(track)
+
+    def states(self) -> list[Tensor]:
+        """What is remembered from frame to frame, solvers aside."""
+        return self._skin.states() if self._skin else []
 
     def weights(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
         """features [R, F, all] of frames that follow one another on each track -> [R, F, poses]"""

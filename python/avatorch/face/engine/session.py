@@ -13,7 +13,7 @@ from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.captured import Captured
 from avatorch.face.engine.diffusion import Diffusion
 from avatorch.face.engine.diffusion_weights import DiffusionWeights
-from avatorch.face.engine.precision import precision_of
+from avatorch.face.engine.precision import Precision, precision_of
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
 from avatorch.face.inference import DiffusionInference, RegressionInference
@@ -25,11 +25,18 @@ MOST_WINDOWS = 256  # heard at once
 class TorchNetwork:
     """The network of a bundle, computed by torch; raises NotRecognised where its structure is not known."""
 
-    def __init__(self, bundle: Bundle, device: torch.device, precision: str = "float32") -> None:
+    why = ""  # not ONNX Runtime
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device,
+        precision: str = "float32",
+        *,
+        engine: Diffusion | Regression | None = None,
+    ) -> None:
         self.device, self.info = device, bundle.info
-        weights = recognise(bundle.network, bundle.info)
-        made = Diffusion if isinstance(weights, DiffusionWeights) else Regression
-        self.engine: Diffusion | Regression = made(weights, bundle.info, device, precision_of(precision))  # type: ignore[arg-type]
+        self.engine = engine or _engine(bundle, device, precision_of(precision))
         self._graphs: dict[Any, Captured | None] = {}  # None: seen once, worth a graph the next time
 
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -164,6 +171,13 @@ class TorchDiffusionInference(DiffusionInference):
         self.latents[:, :, which] = result.latents[:, :, :count].float()
         features = result.features[: count * blocks]
         return features.clone() if self._features else engine.frames(features, self._identity).float()
+
+
+def _engine(bundle: Bundle, device: torch.device, precision: Precision) -> Diffusion | Regression:
+    weights = recognise(bundle.network, bundle.info)
+    if isinstance(weights, DiffusionWeights):
+        return Diffusion(weights, bundle.info, device, precision)
+    return Regression(weights, bundle.info, device, precision)
 
 
 def _bucket(count: int, most: int) -> int:

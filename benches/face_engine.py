@@ -1,11 +1,11 @@
-"""A diffusion network of the published size: ONNX Runtime with the exported file, the same network in eager torch, and the
-engine of this project, in one process on the same inputs.
+"""A diffusion network of the published size: ONNX Runtime with the exported file, the same network in eager torch, and
+the engine of this project, in one process on the same inputs.
 
     python benches/face_engine.py diffusion-raw.onnx diffusion-simplified.onnx --out results
 
-The graphs come without weights and are filled by tools/fill_face_graphs.py. Every time is that of a block of 0.5 s of all
-tracks, median and median deviation; errors are distances from the same network in float64, relative to the largest value.
-`--profile` prints the kernels that take longest. `--device cpu` measures with two threads.
+The graphs come without weights and are filled by tools/fill_face_graphs.py. Every time is that of a block of 0.5 s of
+all tracks, median and median deviation; errors are distances from the same network in float64, relative to the largest
+value. `--profile` prints the kernels that take longest. `--device cpu` measures with two threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "benches")]
 
 from face_eager import Eager  # noqa: E402
-from fill_face_graphs import fill  # noqa: E402
 from timing import milliseconds  # noqa: E402
 
 from avatorch.face import Audio2Face, BlendshapeSolver, Bundle, read_bundle  # noqa: E402
@@ -37,6 +36,7 @@ from avatorch.face.engine.recognise import recognise  # noqa: E402
 from avatorch.face.engine.session import TorchNetwork  # noqa: E402
 from avatorch.face.engine.streams import FaceStreams  # noqa: E402
 from avatorch.face.network import open_network  # noqa: E402
+from fill_face_graphs import fill  # noqa: E402
 
 SECONDS = 0.5  # of speech in a block
 Run = Callable[[], object]
@@ -220,7 +220,9 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
                 profile(torch.no_grad()(lambda run=run, tensors=tensors: run(*tensors)))
         network = TorchNetwork(bundle, device, name, engine=engine)
         for tracks in given.tracks:
-            bench.time(f"engine {name}, streams to weights", tracks, lambda t=tracks, n=network: streaming(bundle, n, t))
+            bench.time(
+                f"engine {name}, streams to weights", tracks, lambda t=tracks, n=network: streaming(bundle, n, t)
+            )
             if given.profile and name in given.profile:
                 profile(streaming(bundle, network, tracks))
         for seconds in (4.0,):

@@ -20,7 +20,7 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from face import bundles  # noqa: E402
+from face import bundles
 
 SIZES = bundles.Sizes(
     vertices=24002, tongue_vertices=5602, emotions=10, jaw_points=5, window=16000, rate=16000, left=15, center=30,

@@ -24,11 +24,11 @@ from torch import Tensor
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, TongueAnimator
 from avatorch.face.bundle import Bundle
-from avatorch.face.errors import FaceError
-from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
 from avatorch.face.engine.blendshapes import FeatureFace
 from avatorch.face.engine.choice import AnyNetwork, choose_network, torch_inference
 from avatorch.face.engine.session import TorchNetwork
+from avatorch.face.errors import FaceError
+from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
 from avatorch.face.network import Network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
@@ -99,8 +99,8 @@ class Executor:
         """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
         each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
         are for diffusion networks; unless `constant_noise` is off, every inference has the same.
-        `engine` says what computes the network: "torch", with its `precision`, "onnx" for ONNX Runtime, or "auto": torch
-        where it knows the network's structure; else `why` says what it stumbled over.
+        `engine` says what computes the network: "torch", with its `precision`, "onnx" for ONNX Runtime, or "auto":
+        torch where it knows the network's structure; else `why` says what it stumbled over.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
         if tracks < 1:
@@ -117,8 +117,7 @@ class Executor:
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else input_strength
-        choice = {"engine": engine, "precision": precision, "tf32": tf32, "tensorrt": tensorrt}
-        self.network = network or choose_network(bundle, self.device, **choice)
+        self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
         self.why = self.network.why
         torch_network = self.network if isinstance(self.network, TorchNetwork) else None
         self._by_features = torch_network is not None and not geometry
@@ -335,7 +334,10 @@ class Executor:
         return [results[track] for track in counts if len(results[track])]
 
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
-        """Rows of the network's result [R, F, values], or its features, to the parts asked for, by name. `alone`: each follows none."""
+        """Rows of the network's result [R, F, values], or its features, to the parts asked for, by name.
+
+        `alone`: each follows none.
+        """
         if self.features:
             return {"weights": self.features.weights(tracks, rows, alone=alone)}
         info, parts = self.bundle.info, {}

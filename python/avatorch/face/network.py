@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from avatorch.face.bundle import NetworkInfo
+from avatorch.face.engine.merge import merged_copies
 from avatorch.face.errors import FaceError
 
 MOST_WINDOW_VALUES = 1 << 31
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -105,7 +107,11 @@ class Network:
         else:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            merged = merged_copies(path)
+            if merged:  # tensors in other files are still beside this one
+                options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+            source = merged or str(path)
+            session = self._runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise FaceError(
                 "eReadFileFailed", f"{path.name}: is no network that ONNX Runtime opens: {_first_line(error)}"

@@ -1,8 +1,8 @@
 """Features of frames straight to the weights of blend shapes, without any geometry.
 
-Geometry is a linear map B y + c of a frame's features y. The animator's offsets, its smoothing over time and its mask of
-the upper and the lower face are linear too, and so is D^T d, the only thing that the solver wants to know of geometry.
-With m the mask, G = D^T diag(m) B and H = D^T diag(1 - m) B are k x features, and
+Geometry is a linear map B y + c of a frame's features y. The animator's offsets, its smoothing over time and its mask
+of the upper and the lower face are linear too, and so is D^T d, all that the solver wants to know of geometry. With m
+the mask, G = D^T diag(m) B and H = D^T diag(1 - m) B are k x features, and
 
     D^T d = D^T (neutral - rig's neutral) + lower strength smooth(G y + ...) + upper strength smooth(H y + ...)
 
@@ -60,7 +60,9 @@ class SkinFeatures:
         self._columns = solver.columns.to(device)
         self._height = level[:, None].expand(-1, 3).reshape(-1)[self._columns].double()
         self._identity = identity
-        picked = [values.reshape(-1).to(device)[self._columns] for values in (identity.neutral_skin, solver.rig.neutral)]
+        picked = [
+            values.reshape(-1).to(device)[self._columns] for values in (identity.neutral_skin, solver.rig.neutral)
+        ]
         self._base = solver.project(picked[0].double() - picked[1].double())  # [k]
         size = len(self._base)
         self._masks: dict[tuple[float, float], _Projected] = {}
@@ -150,7 +152,9 @@ class SkinFeatures:
 
             def halves(values: Tensor) -> Tensor:
                 picked = values.to(columns.device)[..., columns].double()
-                return torch.stack([self._solver.project(picked * lower), self._solver.project(picked * (1 - lower))], -2)
+                return torch.stack(
+                    [self._solver.project(picked * lower), self._solver.project(picked * (1 - lower))], -2
+                )
 
             self._masks[key] = _Projected(
                 halves(part.matrix).flatten(1), halves(part.bias),

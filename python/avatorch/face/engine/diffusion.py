@@ -1,13 +1,13 @@
 """The diffusion network: windows to the features of its frames in the middle, and those to geometry.
 
-A step embeds a noisy frame, joins what was heard, runs the GRU, and maps its result to a frame: 88 831 numbers that the
-next step embeds again. Between steps there is no max(x, 0), so that the two maps, of 1280 and of 570 numbers to and from
-a frame, are one matrix of 1280 x 570, and the frame itself is never made. Embedded noise is a constant where the noise
-is. What was heard reaches the GRU through linear maps alone: they are one, applied once for all steps.
+A step embeds a noisy frame, joins what was heard, runs the GRU, and maps its result to a frame: 88 831 numbers that
+the next step embeds again. Between steps there is no max(x, 0), so that the two maps, of 1280 and of 570 numbers to and
+from a frame, are one matrix of 1280 x 570, and the frame itself is never made. Embedded noise is a constant where the
+noise is. What was heard reaches the GRU through linear maps alone: they are one, applied once for all steps.
 
-Floors for one block of 30 frames at the published size, beside 13.1 GFLOP of the speech network: 0.06 GFLOP for what was
-heard, and for each of two steps 0.04 (embedding), 0.04 (embedded again), 0.07 (GRU) and 0.02 (heads); geometry is
-another 2.7, with 177 MB of weights. The GRU's 30 frames follow one another: 60 products a step that wait for each other.
+Floors for one block of 30 frames at the published size, beside 13.1 GFLOP of the speech network: 0.06 GFLOP for what
+was heard, and for each of two steps 0.04 (embedding), 0.04 (embedded again), 0.07 (GRU) and 0.02 (heads); geometry is
+another 2.7, with 177 MB of weights. The GRU's 30 frames follow one another: 60 products a step wait for each other.
 """
 
 from __future__ import annotations
@@ -158,9 +158,7 @@ class Diffusion:
         )
         sizes = [matrix.shape[0] for matrix in self._into_parts]
         with computing(self.precision):
-            parts = [
-                part @ matrix for part, matrix in zip(middle.split(sizes, -1), self._into_parts, strict=True)
-            ]
+            parts = [part @ matrix for part, matrix in zip(middle.split(sizes, -1), self._into_parts, strict=True)]
         return functional.pad(torch.cat(parts, -1), (0, 0, 0, 0, 1, 0))
 
     def __call__(
@@ -192,6 +190,7 @@ class Diffusion:
         x = noise[-1]
         states: list[Tensor] = [latents[0]] * self._steps
         hidden = heard
+        self._recurrence.train(torch.is_grad_enabled())  # what cuDNN keeps for gradients
         for step in reversed(range(self._steps)):
             seen = functional.relu(x + self._into_bias)
             seen = functional.relu(_affine(seen, self._again, self._again_bias))
@@ -208,7 +207,7 @@ class Diffusion:
         """[B blocks or 1, frames, numbers] -> [B or 1, frames of all blocks, numbers]"""
         if len(embedded) == 1:
             return embedded.repeat(1, blocks, 1)
-        return embedded.view(-1, blocks * embedded.shape[1], embedded.shape[2])
+        return embedded.reshape(-1, blocks * embedded.shape[1], embedded.shape[2])
 
     def around(self, identity: Tensor) -> Tensor:
         """What a prediction holds in the frames that are thrown away: [B, values]"""
@@ -236,7 +235,8 @@ class Diffusion:
         if self._out is None:
             # Bias and mean are maps of more features; others that are 0 keep rows aligned.
             joined = [
-                torch.cat([weight, bias[None], mean]) for (weight, bias), mean in zip(self.heads, self.means, strict=True)
+                torch.cat([weight, bias[None], mean])
+                for (weight, bias), mean in zip(self.heads, self.means, strict=True)
             ]
             self._out = [
                 self._matrix(functional.pad(part.to(self.device), (0, 0, 0, -len(part) % ALIGNED))) for part in joined
@@ -247,7 +247,9 @@ class Diffusion:
         rows = None if features.requires_grad else features.new_empty(*features.shape[:2], self.info.values)
         parts, at = [], 0
         with computing(self.precision):
-            for number, (part, matrix) in enumerate(zip(features.split(self.feature_sizes, -1), self._out, strict=True)):
+            for number, (part, matrix) in enumerate(
+                zip(features.split(self.feature_sizes, -1), self._out, strict=True)
+            ):
                 given = torch.cat([part, more.expand(-1, part.shape[1], -1)], -1) * scales[..., number, None]
                 values = functional.pad(given, (0, matrix.shape[0] - given.shape[-1])) @ matrix
                 if rows is None:

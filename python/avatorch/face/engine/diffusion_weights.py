@@ -254,9 +254,7 @@ def _resampled(flow: Flow, value: str) -> str:
     return sources.pop()
 
 
-def _geometry(
-    flow: Flow, info: NetworkInfo, value: str, before: str
-) -> tuple[list[Embedding], tuple[Linear, Linear]]:
+def _geometry(flow: Flow, info: NetworkInfo, value: str, before: str) -> tuple[list[Embedding], tuple[Linear, Linear]]:
     inner, last = linear(flow, value)
     joined, first = linear(flow, relu(flow, inner))
     concat = flow.expect(joined, "Concat")
@@ -267,8 +265,10 @@ def _geometry(
         inner = relu(flow, name)
         if flow.maker(inner).kind == "Conv":
             given, smooth = convolution(flow, inner)
-            if smooth.weight.shape[:2] != (1, 1) or smooth.stride != 1 or 2 * smooth.padding + 1 != len(
-                smooth.weight[0, 0]
+            if (
+                smooth.weight.shape[:2] != (1, 1)
+                or smooth.stride != 1
+                or 2 * smooth.padding + 1 != len(smooth.weight[0, 0])
             ):
                 raise NotRecognised("geometry is smoothed by another convolution than expected")
             given, start = linear(flow, given)
@@ -301,8 +301,9 @@ def _heads(flow: Flow, info: NetworkInfo, clean: str, given: str) -> tuple[list[
     live = [name for name in padded.inputs if flow.alive(name)]
     if len(padded.inputs) != 3 or live != padded.inputs[1:2]:
         raise NotRecognised("the denoised frames do not stand between constants")
-    for joined, mean in added(flow, live[0]):
-        if flow.maker(joined).kind == "Concat":
+    for pair in added(flow, live[0]):
+        if flow.maker(pair[0]).kind == "Concat":
+            joined, mean = pair
             break
     else:
         raise NotRecognised("the denoised frames are not moved by a mean")
@@ -336,7 +337,7 @@ def _time(flow: Flow, value: str) -> Tensor:
         count = flow.node(count.inputs[0])
     step = int(flow.attribute(count, "value")) if "value" in count.attributes else 0
     at = int(flow.constant(moment.inputs[0])[step])
-    given, layer = linear(flow, gemm.outputs[0])
+    _, layer = linear(flow, gemm.outputs[0])
     return functional.mish(flow.constant(row.inputs[0])[at] @ layer.weight + layer.bias)
 
 

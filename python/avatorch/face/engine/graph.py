@@ -100,7 +100,7 @@ class _Reader:
         self._opened: dict[str, Buffer] = {}
 
     def graph(self) -> Graph:
-        body = next((value for number, value in _fields(_map(self._path)) if number == 7), None)
+        body = next((value for number, value in _fields(map_file(self._path)) if number == 7), None)
         if not isinstance(body, memoryview):
             raise self._wrong("has no graph")
         graph = Graph(self._path.name, [], {}, [], [])
@@ -186,9 +186,11 @@ class _Reader:
     def _external(self, name: str, entry: dict[str, str]) -> Buffer:
         location = PurePosixPath(entry.get("location", ""))
         if location.is_absolute() or len(location.parts) != 1 or ".." in location.parts or "\\" in str(location):
-            raise self._wrong(f"tensor {name[:200]!r} is in {str(location)[:200]!r}, expected a file beside the network")
+            raise self._wrong(
+                f"tensor {name[:200]!r} is in {str(location)[:200]!r}, expected a file beside the network"
+            )
         if str(location) not in self._opened:
-            self._opened[str(location)] = _map(self._path.parent / location)
+            self._opened[str(location)] = map_file(self._path.parent / location)
         content = self._opened[str(location)]
         offset = int(entry.get("offset", "0"))
         length = int(entry.get("length", str(len(content) - offset)))
@@ -202,7 +204,8 @@ class _Reader:
         return FaceError("eReadFileFailed", f"{self._path.name}: {sentence}")
 
 
-def _map(path: Path) -> Buffer:
+def map_file(path: Path) -> Buffer:
+    """The content of a file, read when it is looked at."""
     try:
         with path.open("rb") as file:
             if path.stat().st_size == 0:
@@ -212,15 +215,16 @@ def _map(path: Path) -> Buffer:
         raise FaceError("eOpenFileFailed", f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _fields(body: Buffer) -> Iterator[tuple[int, int | Buffer]]:
-    """Numbers and values of a message: whole numbers, or bytes."""
+def fields(body: Buffer) -> Iterator[tuple[int, int | Buffer, Buffer]]:
+    """Of a message: numbers, values, which are whole numbers or bytes, and all of the field as it is stored."""
     at = 0
     while at < len(body):
+        begin = at
         key, at = _varint(body, at)
         wire = key & 7
         if wire == 0:
             value, at = _varint(body, at)
-            yield key >> 3, value
+            yield key >> 3, value, body[begin:at]
             continue
         if wire == 2:
             size, at = _varint(body, at)
@@ -230,8 +234,21 @@ def _fields(body: Buffer) -> Iterator[tuple[int, int | Buffer]]:
             raise ValueError(f"a field of wire type {wire}")
         if at + size > len(body):
             raise ValueError("a field ends behind its message")
-        yield key >> 3, body[at : at + size]
+        yield key >> 3, body[at : at + size], body[begin : at + size]
         at += size
+
+
+def field_of(number: int, content: bytes) -> bytes:
+    """A field of bytes as it is stored."""
+    size, head = len(content), bytearray([number << 3 | 2])
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    return bytes(head) + bytes([size]) + content
+
+
+def _fields(body: Buffer) -> Iterator[tuple[int, int | Buffer]]:
+    return ((number, value) for number, value, _ in fields(body))
 
 
 def _varint(body: Buffer, at: int) -> tuple[int, int]:

@@ -71,10 +71,7 @@ class Regression:
             return self._frames(windows, emotion.to(self.precision.rest))
 
     def _frames(self, windows: Tensor, emotion: Tensor) -> Tensor:
-        if len(self._shares) == 1:
-            heard = self.speech(windows)
-        else:
-            heard = self.speech.mean_of_blocks(windows, self._shares)
+        heard = self.speech(windows) if len(self._shares) == 1 else self.speech.mean_of_blocks(windows, self._shares)
         heard = functional.relu(_affine(heard.to(self.precision.rest), *self._speech_map))  # [B, frames, channels]
         x = torch.cat([heard.mT, self._pitches(windows.to(self.precision.rest))], 1)  # [B, channels, frames]
         implicit, explicit = emotion[:, : self.info.implicit_emotions], emotion[:, self.info.implicit_emotions :]

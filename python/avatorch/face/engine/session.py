@@ -11,7 +11,7 @@ from torch import Tensor
 from avatorch.face.bundle import Bundle, Identity
 from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.captured import Captured
-from avatorch.face.engine.diffusion import Diffusion
+from avatorch.face.engine.diffusion import Diffusion, Result
 from avatorch.face.engine.diffusion_weights import DiffusionWeights
 from avatorch.face.engine.precision import Precision, precision_of
 from avatorch.face.engine.recognise import recognise
@@ -142,12 +142,14 @@ class TorchDiffusionInference(DiffusionInference):
             per_run = 1 if alone else max(1, MOST_WINDOWS // blocks)
             for at in range(0, len(members), per_run):
                 some = members[at : at + per_run]
-                for turn in range(blocks) if alone else (slice(None),):
-                    chosen = [[places[track][turn]] if alone else places[track] for track in some]
-                    rows = self._run(some, [place for own in chosen for place in own], windows, emotions, numbers)
+                whole = [places[track] for track in some]
+                turns = [[[own[turn]] for own in whole] for turn in range(blocks)] if alone else [whole]
+                for turn in turns:
+                    chosen = [place for own in turn for place in own]
+                    rows = self._run(some, chosen, windows, emotions, numbers)
                     if not len(results):
                         results = rows.new_empty(len(windows), *rows.shape[1:])
-                    results[[place for own in chosen for place in own]] = rows
+                    results[chosen] = rows
         return results
 
     def _run(
@@ -166,8 +168,11 @@ class TorchDiffusionInference(DiffusionInference):
             _filled(self.latents[:, :, which].transpose(0, 2), room).transpose(0, 2), embedded,
         )  # fmt: skip
         engine = self._engine
-        key = (room, blocks, self._constant)
-        result = self._torch.replay(key, lambda *some: engine(*some, blocks=blocks), given)
+
+        def compute(*some: Tensor) -> Result:
+            return engine(some[0], some[1], some[2], some[3], some[4], blocks)
+
+        result = self._torch.replay((room, blocks, self._constant), compute, given)
         self.latents[:, :, which] = result.latents[:, :, :count].float()
         features = result.features[: count * blocks]
         return features.clone() if self._features else engine.frames(features, self._identity).float()

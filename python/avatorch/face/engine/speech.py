@@ -8,14 +8,14 @@ Floors for one window of 16 000 samples through HuBERT-base, 13.1 GFLOP and in f
     position              0.18     177 MB of weights whatever the batch, 75 KB a window
     12 blocks             8.3      0.3 MB a pass of 49 frames, about 10 passes a block
 
-Rows are frames, channels are contiguous. A convolution of width k and stride s is then a product: s rows that follow one
-another are one row of a matrix, so that the first s taps need no copy, and the k - s taps that reach into the next are a
-second product added to it. All windows make one matrix, for which each has a number of rows that halves evenly through
-all strides; rows behind a window's last frame hold numbers that nothing reads.
+Rows are frames, channels are contiguous. A convolution of width k and stride s is then a product: s rows that follow
+one another are one row of a matrix, so that the first s taps need no copy, and the k - s taps that reach into the next
+are a second product added to it. All windows make one matrix, for which each has a number of rows that halves evenly
+through all strides; rows behind a window's last frame hold numbers that nothing reads.
 
 The first convolution is normalised over time. Mean and variance of its channels follow from mean and covariance of the
-samples under its kernel, 10 and 10 x 10 numbers, so that the normalisation becomes part of each window's kernel, and its
-result is written once.
+samples under its kernel, 10 and 10 x 10 numbers, so that the normalisation becomes part of each window's kernel, and
+its result is written once.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class Speech:
         self._position_epsilon = weights.position_norm.epsilon
         self._moved = torch.stack(starts[1:]).to(self.device, self.dtype)  # [blocks, width], added to their results
         self._layers = [
-            self._layer(block, before, behind) for block, before, behind in zip(blocks, starts, starts[1:], strict=False)
+            self._layer(block, before, behind)
+            for block, before, behind in zip(blocks, starts, starts[1:], strict=False)
         ]
 
     def _layer(self, block: Block, before: Tensor, behind: Tensor) -> _Layer:
@@ -247,4 +248,4 @@ def _gelu(x: Tensor) -> Tensor:
     """In place where no gradient needs what was there."""
     if torch.is_grad_enabled() and x.requires_grad:
         return functional.gelu(x)
-    return torch._C._nn.gelu_(x)  # type: ignore[no-any-return]
+    return torch._C._nn.gelu_(x)  # type: ignore[attr-defined,no-any-return]

@@ -22,7 +22,7 @@ from avatorch.face.bundle import Bundle, read_bundle
 from avatorch.face.engine.blendshapes import FeatureFace
 from avatorch.face.engine.captured import Captured
 from avatorch.face.engine.diffusion import Diffusion
-from avatorch.face.engine.session import MOST_WINDOWS, TorchNetwork, _filled
+from avatorch.face.engine.session import MOST_WINDOWS, TorchNetwork
 from avatorch.face.errors import FaceError
 from avatorch.face.progress import Clock
 from avatorch.face.solver import BlendshapeSolver
@@ -79,11 +79,14 @@ class FaceStreams:
         self._embedded = self._engine.embed_noise(noise[None].to(self.device))
         self._identity = torch.zeros(1, len(info.identities), device=self.device)
         self._identity[0, index] = 1
-        self.emotion = info.default_emotion.to(self.device).repeat(tracks, 1)  # [tracks, emotions], for whoever changes it
+        self.emotion = info.default_emotion.to(self.device).repeat(
+            tracks, 1
+        )  # [tracks, emotions], for whoever changes it
         self._window = torch.zeros(tracks, info.window, device=self.device)
         self._latents = torch.zeros(info.steps, info.gru_layers, tracks, info.gru_width, device=self.device)
         self._weights = torch.zeros(tracks, info.center_frames, len(self.weight_names), device=self.device)
         self._pending = torch.zeros(tracks, 0, device=self.device)
+        self._parameters = [person.parameters] * tracks
         self._made = [0] * tracks  # blocks since the last reset
         self._graphs: dict[int, Captured] = {}
 
@@ -96,6 +99,13 @@ class FaceStreams:
         self._face.reset(track)
         for solver in self._solvers:
             solver.reset(track)
+
+    def set_parameters(self, track: int, **settings: float) -> None:
+        """Changes settings of the animators of a track, for the blocks that follow."""
+        self._parameters[track] = self._parameters[track].changed(**settings)
+        self._face.set_parameters(track, self._parameters[track])
+        if {"face_mask_level", "face_mask_softness"} & set(settings):
+            self._graphs.clear()  # they hold the matrices of the masks before
 
     @torch.no_grad()
     def push(self, samples: Tensor) -> list[Block]:
@@ -141,14 +151,12 @@ class FaceStreams:
 
     def _infer(self, chunk: slice | list[int]) -> Tensor:
         """The next features of some tracks, whose windows are there. [R, frames, features]"""
-        window, emotion, latents = self._window[chunk], self.emotion[chunk], self._latents[:, :, chunk]
-        room = MOST_WINDOWS if isinstance(chunk, list) and len(chunk) > 8 else len(window)
-        emotions = _filled(emotion, room)[:, None].expand(-1, self.info.center_frames, -1)
-        filled = _filled(latents.transpose(0, 2), room).transpose(0, 2)
-        identity = self._identity.expand(room, -1)
-        result = self._engine(_filled(window, room), identity, emotions, filled, self._embedded)
-        self._latents[:, :, chunk] = result.latents[:, :, : len(window)].float()
-        return result.features[: len(window)]
+        window = self._window[chunk]
+        emotion = self.emotion[chunk][:, None].expand(-1, self.info.center_frames, -1)
+        identity = self._identity.expand(len(window), -1)
+        result = self._engine(window, identity, emotion, self._latents[:, :, chunk], self._embedded)
+        self._latents[:, :, chunk] = result.latents.float()
+        return result.features
 
     def _warm(self, tracks: list[int]) -> None:
         self._infer(tracks)

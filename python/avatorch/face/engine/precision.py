@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -44,10 +45,43 @@ def precision_of(name: str) -> Precision:
 def computing(precision: Precision) -> Iterator[None]:
     """Products on a GPU round as the precision says, whatever the process is set to otherwise."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision.tf32
+    switches = [_switch(matmul, (matmul,)), _switch(cudnn, (cudnn.rnn, cudnn.conv))]  # type: ignore[attr-defined]
+    before = [switch.get() for switch in switches]
+    reduced = matmul.allow_fp16_reduced_precision_reduction
+    for switch in switches:
+        switch.allow(precision.tf32)
     matmul.allow_fp16_reduced_precision_reduction = False
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction = before
+        for switch, state in zip(switches, before, strict=True):
+            switch.set(state)
+        matmul.allow_fp16_reduced_precision_reduction = reduced
+
+
+@dataclass
+class _Attributes:
+    """Settings of torch that are read and written together."""
+
+    owners: tuple[Any, ...]
+    name: str
+    values: tuple[Any, Any]  # without and with TF32
+
+    def get(self) -> list[Any]:
+        return [getattr(owner, self.name) for owner in self.owners]
+
+    def set(self, state: list[Any]) -> None:
+        for owner, value in zip(self.owners, state, strict=True):
+            setattr(owner, self.name, value)
+
+    def allow(self, tf32: bool) -> None:
+        self.set([self.values[tf32]] * len(self.owners))
+
+
+def _switch(old: Any, new: tuple[Any, ...]) -> _Attributes:
+    """torch has two ways to allow TF32, and refuses to read the old one once the new one was used."""
+    try:
+        _ = old.allow_tf32
+    except RuntimeError:
+        return _Attributes(new, "fp32_precision", ("ieee", "tf32"))
+    return _Attributes((old,), "allow_tf32", (False, True))

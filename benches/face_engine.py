@@ -67,21 +67,29 @@ class Bench:
     def __init__(self, device: torch.device, out: Path | None) -> None:
         self.device, self.out = device, out
         self.rows: list[dict[str, Any]] = []
+        self._before = self._used()
+
+    def _used(self) -> int:
+        """Bytes of the device that are taken, by whomever."""
+        if self.device.type == "cpu":
+            return 0
+        gc.collect()
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info()
+        return total - free
 
     def time(self, name: str, tracks: int, make: Callable[[], Run], error: float | None = None) -> None:
         """One program at one number of tracks."""
         cuda = self.device.type == "cuda"
         row: dict[str, Any] = {"program": name, "tracks": tracks, "error": error}
         try:
-            if cuda:
-                gc.collect()
-                torch.cuda.empty_cache()
-                free = torch.cuda.mem_get_info()[0]
+            self._used()  # what the program before kept is given back
             run = make()
             median, spread = milliseconds(run, self.device.type, 30 if cuda else 5)
             row |= {"ms": median, "spread": spread, "streams": tracks * SECONDS * 1000 / median}
             if cuda:
-                row["gigabytes"] = (free - torch.cuda.mem_get_info()[0]) / 1e9
+                free, total = torch.cuda.mem_get_info()
+                row["gigabytes"] = (total - free - self._before) / 1e9  # the network's weights included
             del run
         except Exception as problem:  # what one program cannot do must not end the others
             row["problem"] = f"{type(problem).__name__}: {str(problem).splitlines()[0][:120]}"

@@ -25,7 +25,7 @@ class Captured:
                     function(*self._given)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool):
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
                 self._result = function(*self._given)
 
     @property

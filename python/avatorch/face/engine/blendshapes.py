@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avatorch.face.bundle import Identity
+from avatorch.face.engine.captured import Branch
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.solver import BlendshapeSolver
@@ -250,11 +251,23 @@ class FeatureFace:
 
     def weights(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
         """features [R, F, all] of frames that follow one another on each track -> [R, F, poses]"""
-        weights = []
-        if self._skin and self._skin_solver:
-            rhs = self._skin.products(tracks, features, smooth=not alone)
-            weights.append(self._skin_solver.solve_products(tracks, rhs, remember=not alone))
-        if self._tongue and self._tongue_solver:
-            rhs = self._tongue.products(tracks, features)
-            weights.append(self._tongue_solver.solve_products(tracks, rhs, remember=not alone))
-        return torch.cat(weights, -1)
+        smooth = not alone
+        if not self._skin or not self._tongue:
+            part = self._weights_of_skin if self._skin else self._weights_of_tongue
+            return part(tracks, features, smooth)
+        branch = Branch(features.device)
+        with branch:
+            tongue = self._weights_of_tongue(tracks, features, smooth)
+        skin = self._weights_of_skin(tracks, features, smooth)
+        branch.join()
+        return torch.cat([skin, tongue], -1)
+
+    def _weights_of_skin(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
+        assert self._skin and self._skin_solver
+        rhs = self._skin.products(tracks, features, smooth=smooth)
+        return self._skin_solver.solve_products(tracks, rhs, remember=smooth)
+
+    def _weights_of_tongue(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
+        assert self._tongue and self._tongue_solver
+        rhs = self._tongue.products(tracks, features)
+        return self._tongue_solver.solve_products(tracks, rhs, remember=smooth)

@@ -16,6 +16,7 @@ from avatorch.face.model import Audio2Face, FaceStream
 from avatorch.face.parameters import AnimatorParameters, SolverParameters
 from avatorch.face.rig import Rig
 from avatorch.face.sdk import Audio2FaceSDK
+from avatorch.face.sessions import free_unused_networks
 from avatorch.face.solver import BlendshapeSolver
 from avatorch.face.weights import FaceWeights
 from avatorch.face.write import save
@@ -41,6 +42,7 @@ __all__ = [
     "Part",
     "Rig",
     "SolverParameters",
+    "free_unused_networks",
     "read_bundle",
     "save",
 ]

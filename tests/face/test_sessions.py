@@ -61,6 +61,7 @@ def test_a_network_that_is_dropped(tmp_path: Path, device: str) -> None:
     """At once on the CPU; put aside on a GPU, whatever the order in which garbage is collected."""
     bundles.make_regression(tmp_path / "one")
     bundles.make_regression(tmp_path / "other")
+    gc.collect()
     free_unused_networks()
     network = opened(tmp_path / "one", device)
     with pytest.raises(FaceError, match="the network cannot be run"):

@@ -158,6 +158,56 @@ def test_a_derivative_is_refused_and_shapes_are_known() -> None:
         solve(*arguments)
 
 
+# Which of normal, rhs, previous, temporal, upper, pairs are mapped, and where.
+MAPPED = {
+    "tracks of one matrix": (None, 0, 0, 0, None, None),
+    "a matrix each": (0, 1, 0, 0, None, None),
+    "matrices alone": (2, None, None, None, None, None),
+    "the last weights alone": (None, None, 1, None, None, None),
+    "bounds": (None, 0, None, None, 0, None),
+    "pairs and all": (0, 0, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("tracks", [0, 1, 3])
+@pytest.mark.parametrize("matrices", ["one", "each"])
+@pytest.mark.parametrize("mapped", MAPPED.values(), ids=MAPPED)
+def test_vmap_is_a_loop(mapped: tuple[int | None, ...], matrices: str, tracks: int, device: str) -> None:
+    count = 1 if matrices == "one" else tracks
+    matrix = torch.eye(4) + 0.3 * torch.randn(4, count, 4, 4)
+    slices = [
+        matrix @ matrix.mT, torch.randn(4, tracks, 2, 4), torch.rand(4, tracks, 4), torch.rand(4, tracks),
+        torch.rand(4, 4), torch.tensor([[[0, 1]], [[1, 2]], [[3, 0]], [[2, 3]]]),
+    ]  # fmt: skip
+    slices = [values.to(device) for values in slices]
+    given = [values[0] if dim is None else values.movedim(0, dim) for values, dim in zip(slices, mapped, strict=True)]
+    found = torch.vmap(solve, in_dims=mapped)(*given)
+    expected = [
+        solve(*(values[0 if dim is None else index] for values, dim in zip(slices, mapped, strict=True)))
+        for index in range(4)
+    ]
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=1e-6)
+    out = torch.vmap(solve, in_dims=mapped, out_dims=2)(*given)
+    assert torch.equal(out.movedim(2, 0), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_autocast_computes_in_float32(dtype: torch.dtype, device: str) -> None:
+    matrix = torch.eye(5) + 0.2 * torch.randn(2, 5, 5)
+    given = [
+        (matrix @ matrix.mT), torch.randn(2, 3, 5), torch.rand(2, 5), torch.rand(2), torch.ones(5),
+    ]  # fmt: skip
+    given = [values.to(device, dtype) for values in given]
+    pairs = torch.tensor([[0, 2]], device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        found = solve(*given, pairs)
+    wide = [values.float() if dtype.itemsize == 2 else values for values in given]
+    assert found.dtype == wide[0].dtype and torch.equal(found, solve(*wide, pairs))
+    if dtype.itemsize == 2:
+        with pytest.raises(TypeError, match="expected float32 or float64"):
+            solve(*given, pairs)
+
+
 def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
     identity = read_bundle(bundles.make_regression(tmp_path)).identities[0]
     for rig in (identity.skin, identity.tongue):

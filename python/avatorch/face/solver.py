@@ -137,11 +137,11 @@ class BlendshapeSolver:
                 alone = [self._system(self._parameters[track].without_time(), self._poses[track]) for track in own]
                 normal = torch.stack([matrix for matrix, _ in alone])
                 temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
-            solve = self._solve_admm if self.method == "admm" else self._solve_exact
+            solve = admm if self.method == "admm" else torch.ops.audio2face.solve
             active = unknowns.active
             normal, own_rhs = normal[:, active[:, None], active], rhs[places][..., active]
             found = weights[places]
-            found[..., active] = solve(normal, own_rhs, previous[:, active], temporal, unknowns)
+            found[..., active] = solve(normal, own_rhs, previous[:, active], temporal, unknowns.upper, unknowns.pairs)
             weights[places] = found
             if remember and targets.shape[1]:
                 self._previous[which] = found[:, -1]
@@ -163,31 +163,24 @@ class BlendshapeSolver:
         regular += parameters.symmetry * 10 * scale * mirror
         return self._gram + regular.to(self.device), parameters.temporal_smoothing * scale
 
-    def _solve_exact(
-        self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, unknowns: _Unknowns
-    ) -> Tensor:
-        result: Tensor = torch.ops.audio2face.solve(normal, rhs, previous, temporal, unknowns.upper, unknowns.pairs)
-        return result
 
-    def _solve_admm(
-        self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, unknowns: _Unknowns
-    ) -> Tensor:
-        """[R, k, k], [R, F, k], [R, k], [R] -> [R, F, k]"""
-        squared = normal.mT @ normal
-        penalty = 0.25 * squared.diagonal(dim1=1, dim2=2).sqrt()  # [R, k]
-        inverse = torch.linalg.inv(normal)
-        step = torch.linalg.inv(squared + torch.diag_embed(penalty.square()))
-        frames = []
-        for frame in rhs.unbind(1):
-            b = frame + temporal[:, None] * previous
-            upper = unknowns.upper.expand_as(b)
-            previous = _admm(normal, inverse, step, penalty, b, upper)
-            if len(unknowns.pairs):
-                left, right = unknowns.pairs.unbind(1)
-                loser = torch.where(previous[:, left] >= previous[:, right], right, left)  # [R, pairs]
-                previous = _admm(normal, inverse, step, penalty, b, upper.scatter(1, loser, 1e-10))
-            frames.append(previous)
-        return torch.stack(frames, 1) if frames else rhs
+def admm(normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, upper: Tensor, pairs: Tensor) -> Tensor:
+    """As audio2face::solve, by four steps of ADMM. [R or 1, k, k], [R, F, k], [R, k], [R], [k], [pairs, 2]"""
+    squared = normal.mT @ normal
+    penalty = 0.25 * squared.diagonal(dim1=1, dim2=2).sqrt()  # [R, k]
+    inverse = torch.linalg.inv(normal)
+    step = torch.linalg.inv(squared + torch.diag_embed(penalty.square()))
+    frames = []
+    for frame in rhs.unbind(1):
+        b = frame + temporal[:, None] * previous
+        bounds = upper.expand_as(b)
+        previous = _admm(normal, inverse, step, penalty, b, bounds)
+        if len(pairs):
+            left, right = pairs.unbind(1)
+            loser = torch.where(previous[:, left] >= previous[:, right], right, left)  # [R, pairs]
+            previous = _admm(normal, inverse, step, penalty, b, bounds.scatter(1, loser, 1e-10))
+        frames.append(previous)
+    return torch.stack(frames, 1) if frames else rhs
 
 
 def _admm(normal: Tensor, inverse: Tensor, step: Tensor, penalty: Tensor, b: Tensor, upper: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.interactive import InteractiveExecutor, Layer
 from avatorch.face.model import Audio2Face, FaceStream
-from avatorch.face.parameters import AnimatorParameters, SolverParameters
+from avatorch.face.parameters import AnimatorParameters, SolverParameters, SolverPoses
 from avatorch.face.rig import Rig
 from avatorch.face.sdk import Audio2FaceSDK
+from avatorch.face.sessions import free_unused_networks
 from avatorch.face.solver import BlendshapeSolver
 from avatorch.face.weights import FaceWeights
 from avatorch.face.write import save
@@ -41,6 +42,8 @@ __all__ = [
     "Part",
     "Rig",
     "SolverParameters",
+    "SolverPoses",
+    "free_unused_networks",
     "read_bundle",
     "save",
 ]

@@ -52,7 +52,7 @@ __device__ void store_bands(const Tile<T>& tile, const T* magnitudes, long long 
       value = own.is_bad ? not_a_number<T>() : tile.logarithm(tile.filtered(magnitudes, mel, frame));
       peak = raised(value, peak);
       poison += value * T(0);
-      if (p.is_final) value = raised(value, floor) * T(p.scale) + T(p.offset);
+      if (p.is_scaled) value = raised(value, floor) * T(p.scale) + T(p.offset);
     }
     values[value_place(p, mel, first + frame)] = value;
   }
@@ -78,30 +78,31 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
 
 // The same for the sizes of `Lanes`, without what a frame has of its own: its mean, and pre-emphasis within it.
 template <int A, int B>
-__global__ void __launch_bounds__(kThreads, 4) log_mel_lanes(const MelParams p) {
+__global__ void __launch_bounds__(kThreads, Lanes<A, B>::kShared ? 5 : 4) log_mel_lanes(const MelParams p) {
   const Lanes<A, B> tile(p, reinterpret_cast<float*>(shared_memory));
   tile.make_tables();
-  for (long long at = blockIdx.x; at < p.clips * p.tiles; at += gridDim.x) {
-    const long long clip = unsigned(at) / unsigned(p.tiles), first = (at - clip * p.tiles) * tile.kFrames;
+  const int tiles = p.clips * p.tiles;
+  for (int at = blockIdx.x; at < tiles; at += gridDim.x) {
+    const unsigned clip = at / unsigned(p.tiles);
+    const int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames, frame = first + tile.frame;
     const Clip<float> own(p, clip);
-    const bool has_values = first < own.frames && !own.is_bad;
+    const int frames = own.is_bad ? -1 : int(own.frames);
     __syncthreads();
-    if (has_values) {
+    if (first < frames) {
       tile.load(own, first);
       tile.transform_parts();
       tile.magnitudes();
     }
     const float floor = p.loudest_of == 4 ? float(p.range_constant - p.range_below) : lowest<float>();
-    float* values = static_cast<float*>(p.values) + clip * p.n_mels * p.n_frames;
+    float* values = static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames;
     float peak = lowest<float>(), poison = 0;
-    const long long frame = first + tile.frame;
     for (int mel = tile.group; frame < p.n_frames && mel < p.n_mels; mel += tile.kGroups) {
       float value = 0;
-      if (frame < own.frames) {
-        value = own.is_bad ? not_a_number<float>() : tile.logarithm(mel);
+      if (frame < frames || frames < 0) {
+        value = frames < 0 ? not_a_number<float>() : tile.logarithm(mel);
         peak = raised(value, peak);
         poison += value * 0.0f;
-        if (p.is_final) value = raised(value, floor) * float(p.scale) + float(p.offset);
+        if (p.is_scaled) value = raised(value, floor) * float(p.scale) + float(p.offset);
       }
       values[value_place(p, mel, frame)] = value;
     }
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(kThreads) loudest_of_batch(const MelParams p) 
 
 constexpr int kValuesAThread = 8;
 
-// Range, scale and offset.
+// Raises scaled values to their floors.
 template <class T>
 __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
   // A clip has less than 2^31 values.
@@ -187,7 +188,8 @@ __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
       if (frame >= own) continue;
       if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
     }
-    values[i] = (floor != floor ? floor : raised(values[i], floor)) * T(p.scale) + T(p.offset);
+    const T limit = floor * T(p.scale) + T(p.offset);
+    if (limit != limit || (p.scale < 0 ? values[i] > limit : values[i] < limit)) values[i] = limit;
   }
 }
 

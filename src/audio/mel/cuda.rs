@@ -28,6 +28,8 @@ pub(crate) static FORWARD: Program = Program::new(
 /// The parts and points of `Lanes` for the last kernels.
 const LANES: [(usize, [usize; 2]); 2] = [(10, [8, 25]), (11, [16, 16])];
 const LANES_FRAMES: u64 = 16;
+/// Blocks of theirs that a multiprocessor has room for.
+const LANES_BLOCKS: u32 = 5;
 const LOUDEST: usize = 2;
 const LOUDEST_OF_BATCH: usize = 4;
 const FINISH: usize = 6;
@@ -114,7 +116,7 @@ struct Params {
     loudest_of: i32,
     normalize_bands: i32,
     frame_major: i32,
-    is_final: i32,
+    is_scaled: i32,
     frames_log2: i32,
     points: i32,
     row_stride: i32,
@@ -222,26 +224,32 @@ impl Params {
         kernel.launch(blocks, THREADS, self.shared::<T>(log2), &self, stream)
     }
 
-    /// The kernel with a frame for each lane, where there is one, and its shared memory: what `Lanes` lays out.
-    fn lanes<T: Real>(&self) -> Option<(usize, u32)> {
+    /// The kernel with a frame for each lane, where there is one, with its parameters and shared memory: what `Lanes` of
+    /// mel_lanes.cuh lays out.
+    fn lanes<T: Real>(mut self) -> Option<(usize, Self, u32)> {
         let [n_fft, hop, n_mels] = [self.n_fft, self.hop_length, self.n_mels].map(|n| n as usize);
         let plain = size_of::<T>() == 4 && self.remove_dc == 0 && self.preemphasis != 1 && hop.is_multiple_of(2);
         let (kernel, [parts, points]) = LANES.into_iter().find(|(_, [a, b])| plain && 2 * a * b == n_fft)?;
         let (points, frames) = (parts * points, LANES_FRAMES as usize);
-        let rows = frames - 1 + n_fft.div_ceil(hop);
+        // Two more than a multiple of 32: lanes that read pairs meet different banks.
         let stride = (hop + 29) / 32 * 32 + 2;
-        let reals = 8 * points + 2 * frames * (points + 1) + rows * stride + 4 * (points + 1) + THREADS as usize;
-        Some((kernel, (4 * (reals + 2 * n_mels + 1)) as u32))
+        let (span, all) = ((frames - 1 + n_fft.div_ceil(hop)) * stride, 2 * frames * (points + 2));
+        let samples_and_points = if parts * frames == THREADS as usize { span.max(all) } else { span + all };
+        let weights = (2 * (points + 1) + 4 * n_mels) / 2 * 2;
+        let reals = 8 * points + 2 * weights + samples_and_points + THREADS as usize;
+        self.row_stride = stride as i32;
+        self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;
+        Some((kernel, self, (4 * (reals + 2 * n_mels + 1)) as u32))
     }
 
     /// Samples to logarithms.
-    fn launch_logarithms<T: Real>(mut self, device: usize, stream: *mut std::ffi::c_void) -> Result<()> {
-        if let Some((kernel, shared)) = self.lanes::<T>() {
+    fn launch_logarithms<T: Real>(self, device: usize, stream: *mut std::ffi::c_void) -> Result<()> {
+        if let Some((kernel, params, shared)) = self.lanes::<T>() {
             let kernel = FORWARD.kernel(device, kernel, stream)?;
             if shared <= kernel.shared_limit() {
-                self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;
-                let blocks = (RESIDENT_BLOCKS * multiprocessors(device)?).min(blocks_of(self.clips, self.tiles, 1)?);
-                return kernel.launch(blocks, THREADS, shared, &self, stream);
+                let most = LANES_BLOCKS * multiprocessors(device)?;
+                let blocks = most.min(blocks_of(params.clips, params.tiles, 1)?);
+                return kernel.launch(blocks, THREADS, shared, &params, stream);
             }
         }
         self.launch_tiles::<T>(&FORWARD, device, stream)
@@ -287,7 +295,7 @@ pub(super) fn forward(call: &Call, values: &Tensor, device: usize, stream: *mut 
     for_real!(call.waveform, T => {
         let mut params = Params::new::<T>(call)?;
         params.values = address(values);
-        params.is_final = i32::from(!params.waits());
+        params.is_scaled = 1;
         if params.waits() {
             let _room = peaks(call, &mut params)?;
             params.launch_logarithms::<T>(device, stream)?;

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from avatorch.face import sessions
 from avatorch.face.bundle import NetworkInfo
+from avatorch.face.engine.merge import merged_copies
 from avatorch.face.errors import FaceError
 from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -39,6 +41,12 @@ class Network:
         tensorrt: bool = False,
     ) -> None:
         self.device = device
+<<<<<<< HEAD
+=======
+        self.why = ""  # this and not torch
+        # Not the current one: the default stream is 0, which ONNX Runtime cannot be told from none.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+>>>>>>> engine
         self._runtime = load_runtime()
         try:
             threads = torch.get_num_threads() if device.type == "cpu" else 0
@@ -121,7 +129,11 @@ class Network:
         else:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            merged = merged_copies(path)
+            if merged:  # tensors in other files are still beside this one
+                options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+            source = merged or str(path)
+            session = self._runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise FaceError(
                 "eReadFileFailed", f"{path.name}: is no network that ONNX Runtime opens: {_first_line(error)}"

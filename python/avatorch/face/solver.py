@@ -114,6 +114,10 @@ class BlendshapeSolver:
         """Forgets the last weights of a track."""
         self._previous[track] = 0
 
+    def state(self) -> Tensor:
+        """The last weights of every track, [tracks, k]."""
+        return self._previous
+
     def solve(self, tracks: Sequence[int], targets: Tensor, *, remember: bool = True) -> Tensor:
         """Weights of frames that follow one another on each track, float32.
 
@@ -122,6 +126,7 @@ class BlendshapeSolver:
         """
         if targets.shape[-1] != len(self._neutral):
             raise FaceError("eMismatch", f"targets has {targets.shape[-1]} values, expected {len(self._neutral)}")
+<<<<<<< HEAD
         rhs = row_products((targets - self._neutral).double(), self._deltas)  # [R, F, P]
         weights = torch.zeros_like(rhs)
         groups: dict[int, list[int]] = {}
@@ -147,6 +152,32 @@ class BlendshapeSolver:
                 self._previous[which] = found[:, -1]
         of_rows = torch.as_tensor(list(tracks), device=self.device)
         return weights.float() * self._multipliers[of_rows] + self._offsets[of_rows]
+=======
+        rhs = row_products((targets - self._neutral).double(), self._deltas)  # [R, F, k]
+        return self.solve_products(tracks, rhs, remember=remember)
+
+    def project(self, values: Tensor) -> Tensor:
+        """D^T of what targets are made of, float64: [..., n] -> [..., k]"""
+        return values.to(self.device, torch.float64) @ self._deltas
+
+    def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
+        """`solve` for whoever knows D^T d already, rhs [R, F, k] float64. A slice of the tracks is not looked up."""
+        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
+        if remember:
+            normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
+        else:
+            numbers = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
+            alone = [self._system(self._parameters[track].without_time()) for track in numbers]
+            normal = torch.stack([matrix for matrix, _ in alone])
+            temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
+        solve = self._solve_admm if self.method == "admm" else self._solve_exact
+        weights = solve(normal, rhs, previous, temporal)
+        if remember and rhs.shape[1]:
+            self._previous[which] = weights[:, -1]
+        full = torch.zeros(*weights.shape[:2], self.num_poses, device=self.device)
+        full[..., self._active] = weights.float()
+        return full * self._multipliers + self._offsets
+>>>>>>> engine
 
     def _system(self, parameters: SolverParameters, poses: SolverPoses) -> tuple[Tensor, float]:
         """A of all poses, of which those of inactive ones are not used, and the factor of the last weights in b."""

@@ -62,14 +62,15 @@ def print_profile(run: Found) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    print(profile.key_averages(group_by_input_shape=True).table(sort_by=order, row_limit=60, max_shapes_column_width=70))
+    print(profile.key_averages().table(sort_by=order, row_limit=60))
 
 
 def main() -> None:
     """Both programs return the vertices of what they found; that pass is part of the time."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     profile = "--profile" in sys.argv
-    batches = [int(word) for word in sys.argv[1:] if word != "--profile"] or ([1, 32, 256, 1024, 4096] if device == "cuda" else [1, 4])
+    usual = [1, 32, 256, 1024, 4096] if device == "cuda" else [1, 4]
+    batches = [int(word) for word in sys.argv[1:] if word != "--profile"] or usual
     avatorch.warm_up(device)
     torch.manual_seed(0)
     print(f"{torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, torch {torch.__version__}\n")

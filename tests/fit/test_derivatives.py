@@ -82,7 +82,8 @@ def test_sums_made_once(tmp_path: Path) -> None:
     with torch.no_grad():
         state = problem.state(problem.unknowns.join({**start, "transl": torch.randn(3, 3)})).part(slice(0, 3))
         expected = visited.curvature(state, columns)
-        torch.testing.assert_close(once.curvature(state, columns), expected, rtol=1e-9, atol=1e-9 * float(expected.max()))
+        found = once.curvature(state, columns)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.max()))
 
 
 def test_left_jacobian() -> None:

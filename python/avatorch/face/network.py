@@ -41,12 +41,7 @@ class Network:
         tensorrt: bool = False,
     ) -> None:
         self.device = device
-<<<<<<< HEAD
-=======
         self.why = ""  # this and not torch
-        # Not the current one: the default stream is 0, which ONNX Runtime cannot be told from none.
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
->>>>>>> engine
         self._runtime = load_runtime()
         try:
             threads = torch.get_num_threads() if device.type == "cpu" else 0
@@ -55,7 +50,7 @@ class Network:
             raise FaceError("eOpenFileFailed", f"{path.name}: cannot be read: {error.strerror}") from None
         self._shared = sessions.take(identity, lambda: self._open(path, tf32, tensorrt))
         self._close = weakref.finalize(self, sessions.give_back, identity)
-        self._close.atexit = False  # sessions end together
+        self._close.atexit = False
         session = self._shared.session
         for kind, nodes, expected in (("input", session.get_inputs, inputs), ("output", session.get_outputs, outputs)):
             try:
@@ -65,10 +60,8 @@ class Network:
             self._check(path.name, kind, found, expected)
 
     def close(self) -> None:
-        """Frees the network's memory, unless another has the same file open; it cannot be run again."""
-        if self._close.alive:
-            self._close()
-            sessions.free_unused_networks()
+        """It cannot be run again; its memory is freed on a CPU, and on a GPU kept for whoever opens the same file."""
+        self._close()
 
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Results by name, of the shapes given."""

@@ -1,14 +1,12 @@
 """ONNX Runtime's sessions: one for each file, device and way of running it, shared by all who open it.
 
-On a GPU a session is never freed by garbage collection, in the middle of other work, with runs of it still on their
-way: memory that the device still uses would go with it. One that nothing uses any more is put aside, taken up again
-by whoever opens the same file, and else freed when another file is opened, by `free_unused_networks`, or at exit,
-each time after its stream has come to rest.
+On a GPU a session is never freed, not even at exit: the CUDA provider of ONNX Runtime (1.31) ends the process when one
+that held convolutions goes, also when its stream is at rest. It stays for whoever opens the same file again.
 """
 
 from __future__ import annotations
 
-import atexit
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -29,11 +27,10 @@ class SharedSession:
     # Runs of several threads on one stream take turns.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def free(self) -> None:
-        """After all that it was asked to do is done."""
-        if self.stream is not None:
-            self.stream.synchronize()
-        self.session = None
+    def __post_init__(self) -> None:
+        if self.stream is not None:  # nothing ever takes these references back
+            for kept in (self.session, self.stream):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 _sessions: dict[tuple[Hashable, ...], SharedSession] = {}
@@ -52,34 +49,15 @@ def take(identity: tuple[Hashable, ...], opened: Callable[[], SharedSession]) ->
     with _lock:
         shared = _sessions.get(identity)
         if shared is None:
-            free_unused_networks()
             shared = _sessions[identity] = opened()
         shared.users += 1
         return shared
 
 
 def give_back(identity: tuple[Hashable, ...]) -> None:
-    """One user less."""
+    """One user less; on the CPU the last one frees it."""
     with _lock:
         shared = _sessions[identity]
         shared.users -= 1
         if not shared.users and shared.stream is None:
             del _sessions[identity]
-
-
-def free_unused_networks() -> None:
-    """Frees the memory of networks that nothing uses any more."""
-    with _lock:
-        for identity in [identity for identity, shared in _sessions.items() if not shared.users]:
-            _sessions.pop(identity).free()
-
-
-def _free_all() -> None:
-    """Before CUDA and ONNX Runtime end."""
-    with _lock:
-        for (process, *_), shared in _sessions.items():
-            if process == os.getpid():
-                shared.free()
-
-
-atexit.register(_free_all)

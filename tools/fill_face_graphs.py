@@ -22,11 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from face import bundles
 
-SIZES = bundles.Sizes(
-    vertices=24002, tongue_vertices=5602, emotions=10, jaw_points=5, window=16000, rate=16000, left=15, center=30,
-    right=15, steps=2, layers=2, width=256, identities=("Claire", "James", "Mark"), saccades=5000, seen=4262,
-    tongue_poses=tuple(f"tongue{number}" for number in range(16)),
-)  # fmt: skip
+SIZES = bundles.DIFFUSION
 
 
 def numbers(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -86,7 +86,7 @@ def describe(path: str) -> int:
         parts = []
         for name, rig in (("skin", identity.skin), ("tongue", identity.tongue)):
             seen = len(rig.neutral) if rig.mask is None else len(rig.mask)
-            parts.append(f"{name} {sum(rig.active)} of {len(rig.names)} poses active, {seen} vertices solved for")
+            parts.append(f"{name} {sum(rig.poses.active)} of {len(rig.names)} poses active, {seen} vertices solved for")
         rows[identity.name] = "; ".join(parts)
     for name, value in rows.items():
         print(f"{name:12} {value}")

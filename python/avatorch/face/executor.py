@@ -60,6 +60,7 @@ class Frames:
     jaw: Tensor | None = None  # [F, 4, 4], acting on columns; the SDK's order of numbers is its transpose
     eyes: Tensor | None = None  # [F, 2, 3], degrees about x, y, z; right, left
     weights: Tensor | None = None  # [F, poses], skin, then tongue
+    emotions: Tensor | None = None  # [F, emotions], what the network was told, on the CPU; always there
 
     def __len__(self) -> int:
         return len(self.timestamps) - 1
@@ -262,7 +263,7 @@ class Executor:
             if any(self.available_executions(track) for track in range(self.tracks)):
                 raise FaceError("eEmotionNotAvailable", "samples are there, emotions for them are not")
             raise FaceError("eNoTracksToExecute", "no track has the samples for an inference")
-        results = self._animate_groups(counts, self._infer(counts))
+        results = self._animate_groups(counts, *self._infer(counts))
         if callback is not None:
             for frames in results:
                 for frame in frames.each():
@@ -291,8 +292,8 @@ class Executor:
         """The last moment whose emotion an inference reads."""
         return self.clock.frames.target((inference + 1) * self.clock.frames_per_inference - 1)
 
-    def _infer(self, counts: dict[int, int]) -> dict[int, Tensor]:
-        """Rows [F, values] of each track, from the next inferences of it."""
+    def _infer(self, counts: dict[int, int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Rows [F, values] of each track, from the next inferences of it, and their emotions [F, emotions]."""
         tracks, windows, emotions, numbers = [], [], [], []
         for track, count in counts.items():
             made = self.inferences_made[track]
@@ -302,14 +303,17 @@ class Executor:
                 windows.append(self.audio[track].read(start, self.bundle.info.window, self._input_strength))
                 emotions.append(torch.stack([self.emotions[track].read(target) for target in self._targets(number)]))
                 numbers.append(number)
-        rows = self.inference.infer(tracks, torch.stack(windows), torch.stack(emotions), numbers)
-        by_track, at = {}, 0
+        told = torch.stack(emotions)  # [R, F, emotions]
+        rows = self.inference.infer(tracks, torch.stack(windows), told, numbers)
+        rows_of, told_of, at = {}, {}, 0
         for track, count in counts.items():
-            by_track[track] = rows[at : at + count].flatten(0, 1)
+            rows_of[track], told_of[track] = (some[at : at + count].flatten(0, 1) for some in (rows, told))
             at += count
-        return by_track
+        return rows_of, told_of
 
-    def _animate_groups(self, counts: dict[int, int], rows: dict[int, Tensor]) -> list[Frames]:
+    def _animate_groups(
+        self, counts: dict[int, int], rows: dict[int, Tensor], emotions: dict[int, Tensor]
+    ) -> list[Frames]:
         """Tracks of which equally many frames are given out go through the animators together."""
         groups: dict[tuple[int, int], list[int]] = {}
         for track, count in counts.items():
@@ -328,6 +332,7 @@ class Executor:
                 first = self.inferences_made[track] * self.clock.frames_per_inference + skipped - self.clock.first_frame
                 times = tuple(self.clock.timestamp(first + frame) for frame in range(frames + 1))
                 own = {name: value[index] for name, value in parts.items()} if frames else {}
+                own["emotions"] = emotions[track][skipped : skipped + frames]
                 results[track] = Frames(track, first, times, **own)
         for track, count in counts.items():
             self.inferences_made[track] += count

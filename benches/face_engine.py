@@ -173,7 +173,8 @@ def solving(bundle: Bundle, tracks: int, device: torch.device) -> Run:
     solver = BlendshapeSolver(bundle.identities[0].skin, tracks, device)
     rhs = solver.project(torch.randn(4, len(solver.columns), generator=random, device=device))
     # Frames that move as faces do: between a few expressions, one leading to the next.
-    weights = torch.rand(4, len(rhs[0]), generator=random, device=device).double()
+    # A third of the poses would go below 0.
+    weights = torch.rand(4, len(rhs[0]), generator=random, device=device).double() * 1.5 - 0.5
     poses = weights @ (solver._deltas.mT @ solver._deltas)
     way = torch.linspace(0, 3, 30, device=device, dtype=torch.float64)
     near = (1 - (way[:, None] - torch.arange(4, device=device)).abs()).clamp(min=0)

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "face"))
 
-from face import bundles
+import bundles
 
 SIZES = bundles.DIFFUSION
 

@@ -46,7 +46,8 @@ struct Problem {
   int* barred;            // [K], entered without effect
   int* free;              // [free]
   int size;
-  int count;  // of free variables
+  int count;      // of free variables
+  bool factored;  // whether the factor is that of the free variables
   double rounding_unit;
 };
 
@@ -95,18 +96,23 @@ __device__ __forceinline__ int block_total(int value) {
   return total;
 }
 
-// The list of free variables, and x with the others at their bounds.
+// The list of free variables, and x with the others at their bounds. Where they are those of before, so is the factor.
 __device__ __forceinline__ void collect_free(Problem& p) {
-  __shared__ int total;
+  __shared__ int total, same;
   for (int i = threadIdx.x; i < p.size; i += blockDim.x) p.x[i] = p.at[i] == kUpper ? p.upper[i] : 0.0;
   if (threadIdx.x == 0) {
     int count = 0;
+    bool equal = true;
     for (int i = 0; i < p.size; ++i) {
-      if (p.at[i] == kFree) p.free[count++] = i;
+      if (p.at[i] != kFree) continue;
+      equal = equal && count < p.count && p.free[count] == i;
+      p.free[count++] = i;
     }
     total = count;
+    same = equal && count == p.count;
   }
   __syncthreads();
+  p.factored = p.factored && same;
   p.count = total;
 }
 
@@ -135,14 +141,14 @@ __device__ __forceinline__ void factorize(Problem& p) {
   }
 }
 
-// Solves L L^T step = step.
+// Solves L L^T step = step. What is solved for goes elsewhere than what is left: one barrier a row.
 __device__ __forceinline__ void substitute(Problem& p) {
+  double* half = p.residual;  // [free], L half = step
   for (int j = 0; j < p.count; ++j) {
     const double value = p.step[j] * p.factor[row_start(j) + j];
-    __syncthreads();
     for (int i = j + int(threadIdx.x); i < p.count; i += blockDim.x) {
       if (i == j) {
-        p.step[j] = value;
+        half[j] = value;
       } else {
         p.step[i] -= p.factor[row_start(i) + j] * value;
       }
@@ -151,13 +157,12 @@ __device__ __forceinline__ void substitute(Problem& p) {
   }
   for (int j = p.count - 1; j >= 0; --j) {
     const double* row = p.factor + row_start(j);
-    const double value = p.step[j] * row[j];
-    __syncthreads();
+    const double value = half[j] * row[j];
     for (int i = threadIdx.x; i <= j; i += blockDim.x) {
       if (i == j) {
         p.step[j] = value;
       } else {
-        p.step[i] -= row[i] * value;
+        half[i] -= row[i] * value;
       }
     }
     __syncthreads();
@@ -194,7 +199,8 @@ __device__ __forceinline__ void compute_gradient(Problem& p) {
 // The free variables that minimise with the others at their bounds, and the gradient there.
 __device__ __forceinline__ void solve_free(Problem& p) {
   collect_free(p);
-  factorize(p);
+  if (!p.factored) factorize(p);
+  p.factored = true;
   compute_gradient(p);
   double before = 1e300;
   for (int refinement = 0; refinement <= kMostRefinements; ++refinement) {
@@ -219,10 +225,24 @@ __device__ __forceinline__ int moved(const Problem& p, double outside, int i) {
   return p.gradient[i] > p.rounding[i] ? kFree : kUpper;
 }
 
+// Where the search begins: what was at a bound in the frame before mostly still is. Without a frame before all are
+// free.
+template <class T>
+__device__ __forceinline__ void begin_at(Problem& p, const T* last) {
+  int inside = 0;
+  for (int i = threadIdx.x; i < p.size; i += blockDim.x) {
+    const double x = double(last[i]);
+    p.at[i] = x <= 0.0 ? kLower : x >= p.upper[i] ? kUpper : kFree;
+    inside |= p.at[i] == kFree;
+  }
+  if (!__syncthreads_or(inside)) {
+    for (int i = threadIdx.x; i < p.size; i += blockDim.x) p.at[i] = kFree;
+    __syncthreads();
+  }
+}
+
 // Block pivoting; whether it arrived.
 __device__ __forceinline__ bool pivot(Problem& p) {
-  for (int i = threadIdx.x; i < p.size; i += blockDim.x) p.at[i] = kFree;
-  __syncthreads();
   int fewest = p.size + 1, patience = kPatience;
   while (true) {
     solve_free(p);
@@ -344,6 +364,8 @@ __global__ void solve(const SolveParams params) {
   const long long track = blockIdx.x;
   Problem p;
   p.size = size;
+  p.count = 0;
+  p.factored = false;
   p.rounding_unit = params.rounding_unit;
   const long long matrix = params.one_normal ? 0 : track * size * size;
   p.a = params.normal + matrix;
@@ -378,6 +400,7 @@ __global__ void solve(const SolveParams params) {
     if (__syncthreads_or(broken)) {
       for (int i = threadIdx.x; i < size; i += blockDim.x) weights[i] = T(not_a_number());
     } else {
+      begin_at(p, last);
       const int passes = params.pair_count ? 2 : 1;
       for (int pass = 0; pass < passes; ++pass) {
         if (pass == 1) cancel(p, params.pairs, int(params.pair_count));

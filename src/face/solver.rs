@@ -1,7 +1,8 @@
 //! Weights of blend shapes: min |A x - b|^2 with 0 <= x <= u, exactly, for frames that follow one another on tracks.
 //!
 //! Every variable is free or at one of its bounds. A step solves for the free ones and moves every variable that is on
-//! the wrong side: block pivoting, which takes a handful of steps. Where it stops making progress the rest is walked: from
+//! the wrong side: block pivoting, which takes a handful of steps, and mostly one from where the frame before ended, for
+//! which the factor is there too. Where it stops making progress the rest is walked: from
 //! a point within the bounds towards the free solution, as far as the first bound; the error falls with every step, so
 //! no set comes twice. The arithmetic is float64 throughout: the products A^T A square the condition of A, and
 //! refinement with A itself takes that back.
@@ -17,7 +18,9 @@ use crate::{Error, Result};
 
 pub(super) static PROGRAM: Program = Program::new("face/solver.cu", &["solve<float>", "solve<double>"]);
 
-const THREADS: u32 = 128;
+/// Of a block at most; one a shape is best, and barriers of few warps are short.
+const MOST_THREADS: u32 = 128;
+const WARP: u32 = 32;
 /// Block steps without progress before the walk.
 const PATIENCE: usize = 3;
 /// A free variable is outside its bounds if it is by so much, in units of the largest.
@@ -101,7 +104,8 @@ fn solve(args: &Arguments) -> Result<Outputs> {
         let shared = u32::try_from(shared).map_err(|_| {
             Error::Value(format!("audio2face::solve: rhs has {size} shapes, more than a block of threads can hold"))
         })?;
-        kernel.launch(blocks, THREADS, shared, &params, args.stream())?;
+        let threads = u32::try_from(size).map_or(MOST_THREADS, |size| size.next_multiple_of(WARP).min(MOST_THREADS));
+        kernel.launch(blocks, threads, shared, &params, args.stream())?;
     } else {
         let pair_list = checked_pairs(pairs, size)?;
         for_real!(rhs, T => {
@@ -152,6 +156,7 @@ fn solve_cpu<T: Real>(
                 .zip(&last)
                 .map(|(b, x)| b + strength * x)
                 .collect();
+            work.begin_at(&last, &upper);
             system.solve_with_pairs(&b, &upper, pairs, &mut work);
             for (to, from) in out.iter_mut().zip(&work.x) {
                 *to = T::of(*from);
@@ -193,8 +198,9 @@ struct Workspace {
     point: Vec<f64>,    // [K], within the bounds
     barred: Vec<bool>,  // [K], entered without effect
     free: Vec<usize>,
-    factor: Vec<f64>, // rows of a lower triangle, packed
-    step: Vec<f64>,   // [free]
+    factored: Vec<usize>, // the variables that the factor is of
+    factor: Vec<f64>,     // rows of a lower triangle, packed
+    step: Vec<f64>,       // [free]
 }
 
 impl Workspace {
@@ -207,6 +213,7 @@ impl Workspace {
             point: vec![0.0; size],
             barred: vec![false; size],
             free: Vec::with_capacity(size),
+            factored: Vec::new(),
             factor: Vec::new(),
             step: Vec::new(),
         }
@@ -261,7 +268,6 @@ impl<'a> System<'a> {
 
     /// Block pivoting; whether it arrived.
     fn pivot(&self, b: &[f64], upper: &[f64], work: &mut Workspace) -> bool {
-        work.at.fill(At::Free);
         let (mut fewest, mut patience) = (usize::MAX, PATIENCE);
         loop {
             self.solve_free(b, upper, work);
@@ -366,7 +372,10 @@ impl<'a> System<'a> {
         }
         let whole = work.free.len() == size;
         if !whole {
-            factorize(&self.squared, size, &work.free, &mut work.factor);
+            if work.factored != work.free {
+                factorize(&self.squared, size, &work.free, &mut work.factor);
+                work.factored.clone_from(&work.free);
+            }
         }
         self.gradient(b, work);
         let mut before = f64::INFINITY;
@@ -413,6 +422,23 @@ impl<'a> System<'a> {
 }
 
 impl Workspace {
+    /// Where the search begins: what was at a bound in the frame before mostly still is. Without a frame before all are
+    /// free.
+    fn begin_at(&mut self, last: &[f64], upper: &[f64]) {
+        for ((at, &x), &bound) in self.at.iter_mut().zip(last).zip(upper) {
+            *at = if x <= 0.0 {
+                At::Lower
+            } else if x >= bound {
+                At::Upper
+            } else {
+                At::Free
+            };
+        }
+        if !self.at.contains(&At::Free) {
+            self.at.fill(At::Free);
+        }
+    }
+
     fn largest_free(&self) -> f64 {
         self.free.iter().fold(0.0, |most, &i| most.max(self.x[i].abs()))
     }

@@ -68,6 +68,22 @@ def test_agrees_with_the_reference(device: str) -> None:
         torch.testing.assert_close(found.cpu()[0, 0], expected, atol=1e-8, rtol=0)
 
 
+@pytest.mark.parametrize("pairs", [[], [[0, 5], [7, 3]]])
+@pytest.mark.parametrize("kind", ["plain", "ties", "far"])
+def test_it_does_not_matter_where_the_search_begins(kind: str, pairs: list[list[int]], device: str) -> None:
+    """Frames that follow others, near and far from them, and the same frames on their own."""
+    a = torch.tensor(problem(39, 1e3, kind, 0)[0], device=device)[None]
+    corners = torch.tensor(np.stack([problem(39, 1e3, kind, seed)[1] for seed in range(4)]), device=device)
+    corners *= a.diagonal(dim1=1, dim2=2).mean() / corners.abs().mean(1, keepdim=True)
+    way = torch.linspace(0, 3, 25, dtype=torch.float64, device=device)
+    near = (1 - (way[:, None] - torch.arange(4, device=device)).abs()).clamp(min=0)
+    frames = torch.cat([near @ corners, corners, torch.zeros_like(corners[:1]), corners[:2]])  # [F, K]
+    following = call(a, frames[None], pairs=pairs)[0]
+    alone = call(a, frames[:, None], pairs=pairs)[:, 0]
+    torch.testing.assert_close(following, alone, atol=1e-8, rtol=0)
+    assert ((following == 0).any() and (following == 1).any()) or kind != "far"
+
+
 def test_the_result_satisfies_the_conditions_of_optimality(device: str) -> None:
     """Of a problem too large for shared memory on some GPUs."""
     a, b = (torch.tensor(array) for array in problem(260, 1e3, "far", 3))

@@ -36,12 +36,14 @@ class SkinAnimator:
         size = len(self._neutral)
         self._seconds = seconds
         self._first = [True] * tracks
-        self._once = torch.zeros(tracks, 2, size, device=device)  # lower and upper face, filtered once
-        self._twice = torch.zeros(tracks, 2, size, device=device)
-        self._gain = torch.zeros(tracks, 2, size, device=device)
-        self._constant = torch.zeros(tracks, size, device=device)
-        self._strength = torch.zeros(tracks, 1, device=device)
-        self._alpha = torch.zeros(tracks, 2, 1, device=device)
+        self._once = torch.zeros(
+            tracks, 2, size, dtype=torch.float32, device=device
+        )  # lower and upper face, filtered once
+        self._twice = torch.zeros(tracks, 2, size, dtype=torch.float32, device=device)
+        self._gain = torch.zeros(tracks, 2, size, dtype=torch.float32, device=device)
+        self._constant = torch.zeros(tracks, size, dtype=torch.float32, device=device)
+        self._strength = torch.zeros(tracks, 1, dtype=torch.float32, device=device)
+        self._alpha = torch.zeros(tracks, 2, 1, dtype=torch.float32, device=device)
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -90,8 +92,8 @@ class TongueAnimator:
 
     def __init__(self, identity: Identity, tracks: int, device: torch.device) -> None:
         self._neutral = identity.neutral_tongue.reshape(-1).to(device)
-        self._strength = torch.zeros(tracks, 1, 1, device=device)
-        self._shift = torch.zeros(tracks, 1, len(self._neutral), device=device)
+        self._strength = torch.zeros(tracks, 1, 1, dtype=torch.float32, device=device)
+        self._shift = torch.zeros(tracks, 1, len(self._neutral), dtype=torch.float32, device=device)
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -112,8 +114,8 @@ class JawAnimator:
 
     def __init__(self, identity: Identity, tracks: int, device: torch.device) -> None:
         self._neutral = identity.neutral_jaw.to(device)  # [points, 3]
-        self._strength = torch.zeros(tracks, 1, 1, 1, device=device)
-        self._shift = torch.zeros(tracks, 1, 1, 3, device=device)
+        self._strength = torch.zeros(tracks, 1, 1, 1, dtype=torch.float32, device=device)
+        self._shift = torch.zeros(tracks, 1, 1, 3, dtype=torch.float32, device=device)
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -171,13 +173,17 @@ class EyesAnimator:
         """The table begins again."""
         self._time[track] = Fraction(0)
 
+    def live_time(self, track: int) -> Fraction:
+        """Where in the table the next frame is, in seconds."""
+        return self._time[track] / SACCADE_RATE
+
     def set_live_time(self, track: int, seconds: float | Fraction) -> None:
         """Where in the table the next frame is."""
         self._time[track] = Fraction(seconds) * SACCADE_RATE
 
     def animate(self, tracks: Sequence[int], angles: Tensor) -> Tensor:
         """[R, F, 4], right x, y, left x, y -> degrees [R, F, 2, 3], the right eye, then the left"""
-        result = torch.zeros(*angles.shape[:2], 2, 3, device=angles.device)
+        result = torch.zeros(*angles.shape[:2], 2, 3, dtype=torch.float32, device=angles.device)
         for row, track in enumerate(tracks):
             p = self._parameters[track]
             begin = Fraction(p.eye_saccade_seed) + self._time[track]
@@ -188,6 +194,7 @@ class EyesAnimator:
                     [p.right_eye_rot_x_offset, p.right_eye_rot_y_offset],
                     [p.left_eye_rot_x_offset, p.left_eye_rot_y_offset],
                 ],
+                dtype=torch.float32,
                 device=angles.device,
             )
             eyes = angles[row].unflatten(-1, (2, 2))  # [F, eye, 2]

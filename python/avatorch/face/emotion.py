@@ -75,14 +75,14 @@ class EmotionPostProcess:
     def reset(self) -> None:
         """The next frame is the first."""
         self._first = True
-        self._blended = torch.zeros(self.settings.output_emotion_length)
-        self._last = torch.zeros(self.settings.output_emotion_length)
+        self._blended = torch.zeros(self.settings.output_emotion_length, dtype=torch.float32, device="cpu")
+        self._last = torch.zeros(self.settings.output_emotion_length, dtype=torch.float32, device="cpu")
 
     def step(self, logits: Tensor) -> Tensor:
         """[classes] -> [emotions]"""
         s = self.settings
         likely = torch.softmax(s.emotion_contrast * logits.cpu().float(), 0)
-        mapped = torch.tensor(s.correspondence) >= 0
+        mapped = torch.tensor(s.correspondence, device="cpu") >= 0
         likely = torch.where(mapped, likely, 0.0)
         kept = likely.argsort(descending=True, stable=True)[: s.max_emotions]
         emotion = self._last.clone()  # emotions that no class is keep what they were
@@ -93,7 +93,9 @@ class EmotionPostProcess:
         self._blended = emotion
         if s.enable_preferred_emotion:
             strength = s.preferred_emotion_strength
-            emotion = (1 - strength) * emotion + strength * torch.tensor(s.preferred_emotion)
+            emotion = (1 - strength) * emotion + strength * torch.tensor(
+                s.preferred_emotion, dtype=torch.float32, device="cpu"
+            )
         if not self._first:
             part = min(s.fixed_dt / max(s.transition_smoothing, 1e-3), 1.0)
             emotion = part * emotion + (1 - part) * self._last
@@ -144,7 +146,7 @@ class Audio2Emotion:
     def reset(self) -> None:
         """The next frame is the first."""
         self._made = 0
-        self._logits = torch.zeros(len(self.classes))
+        self._logits = torch.zeros(len(self.classes), dtype=torch.float32, device="cpu")
         self.post_process.reset()
 
     def run(self, audio: AudioAccumulator, emotions: EmotionAccumulator) -> int:

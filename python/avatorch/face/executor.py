@@ -13,6 +13,7 @@ tracks, or on what was computed before a reset. On the CPU that holds bit for bi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntFlag
@@ -24,13 +25,17 @@ from torch import Tensor
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, TongueAnimator
 from avatorch.face.bundle import Bundle
-from avatorch.face.errors import FaceError
+from avatorch.face.errors import FaceError, check_track
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
+from avatorch.face.modes import undisturbed
 from avatorch.face.network import Network, open_network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
 from avatorch.face.solver import BlendshapeSolver
+
+MOST_TRACKS = 1 << 16
+MOST_SEED = 1 << 62
 
 
 class Part(IntFlag):
@@ -97,8 +102,12 @@ class Executor:
         are for diffusion networks; unless `constant_noise` is off, every inference has the same.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
-        if tracks < 1:
-            raise FaceError("eInvalidValue", f"tracks is {tracks}, expected at least 1")
+        if isinstance(tracks, bool) or not isinstance(tracks, int) or not 1 <= tracks <= MOST_TRACKS:
+            raise FaceError("eInvalidValue", f"tracks is {tracks!r}, expected 1 to {MOST_TRACKS}")
+        if windows_per_execution < 1:
+            raise FaceError("eInvalidValue", f"windows_per_execution is {windows_per_execution}, expected at least 1")
+        if not -MOST_SEED <= seed < MOST_SEED:
+            raise FaceError("eInvalidValue", f"seed is {seed}, expected a number of 63 bits")
         if weights & ~Part.SKIN_TONGUE:
             raise FaceError("eUnsupported", f"weights is {weights!r}, expected SKIN, TONGUE or both")
         if not geometry | weights:
@@ -108,24 +117,27 @@ class Executor:
         self.device = _device(device)
         self.geometry, self.weights = geometry, weights
         self.clock = Clock.of(bundle.info, frame_rate)
-        self._at_once = max(1, windows_per_execution) if bundle.info.kind == "regression" else 1
+        self._at_once = windows_per_execution if bundle.info.kind == "regression" else 1
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
-        self._input_strength = stored if input_strength is None else input_strength
+        self._input_strength = stored if input_strength is None else _strength(input_strength)
         self.network = network or open_network(bundle.network, bundle.info, self.device, tf32=tf32, tensorrt=tensorrt)
-        self.inference: Inference
-        if bundle.info.kind == "regression":
-            self.inference = RegressionInference(bundle, self.identity, self.device, self.network)
-        else:
-            self.inference = DiffusionInference(
-                bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
-            )
+        self.inference = self._make_inference(tracks, noise, constant_noise, seed)
         self.audio = [AudioAccumulator(self.device) for _ in range(tracks)]
         self.emotions = [EmotionAccumulator(len(bundle.info.emotions)) for _ in range(tracks)]
         self.inferences_made = [0] * tracks
         self._parameters = [self.identity.parameters] * tracks
         self._make_animators(tracks, method)
 
+    @undisturbed
+    def _make_inference(self, tracks: int, noise: Tensor | None, constant_noise: bool, seed: int) -> Inference:
+        if self.bundle.info.kind == "regression":
+            return RegressionInference(self.bundle, self.identity, self.device, self.network)
+        return DiffusionInference(
+            self.bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
+        )
+
+    @undisturbed
     def _make_animators(self, tracks: int, method: str) -> None:
         identity, device = self.identity, self.device
         seconds = 1 / self.clock.frame_rate
@@ -176,7 +188,7 @@ class Executor:
     def input_strength(self, strength: float) -> None:
         if any(self.inferences_made):
             raise FaceError("eExecutionAlreadyStarted", "input_strength was set after the first inference")
-        self._input_strength = strength
+        self._input_strength = _strength(strength)
 
     def has_started(self, track: int) -> bool:
         """Whether an inference was made since the last reset."""
@@ -211,10 +223,12 @@ class Executor:
 
     def parameters(self, track: int) -> AnimatorParameters:
         """The animators' settings of a track."""
+        check_track(track, self.tracks)
         return self._parameters[track]
 
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes some of them, for the frames that follow."""
+        check_track(track, self.tracks)
         self._parameters[track] = self._parameters[track].changed(**settings)
         for animator in (self.skin, self.tongue, self.jaw, self.eyes):
             if animator:
@@ -222,12 +236,13 @@ class Executor:
 
     def reset(self, track: int) -> None:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
+        check_track(track, self.tracks)
         self.inferences_made[track] = 0
         for part in (self.inference, self.skin, self.eyes, self.skin_solver, self.tongue_solver):
             if part:
                 part.reset(track)
 
-    @torch.no_grad()
+    @undisturbed
     def execute(self, callback: Callable[[Frames], bool | None] | None = None) -> list[Frames]:
         """One inference of every track that is ready, and the frames it gives: some tracks may have none.
 
@@ -314,6 +329,7 @@ class Executor:
             self.inferences_made[track] += count
         return [results[track] for track in counts if len(results[track])]
 
+    @undisturbed
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
         """Rows of the network's result [R, F, values] to the parts asked for, by name. `alone`: each follows none."""
         info, parts = self.bundle.info, {}
@@ -350,8 +366,16 @@ class Executor:
         return values if columns is None else values[..., columns]
 
 
+def _strength(factor: float) -> float:
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
+        raise FaceError("eInvalidValue", f"input_strength is {factor!r}, expected a finite number")
+    return float(factor)
+
+
 def _device(device: torch.device | str) -> torch.device:
     device = torch.device(device)
+    if device.type not in ("cpu", "cuda"):
+        raise FaceError("eInvalidValue", f"device is {device}, expected cpu or cuda")
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device

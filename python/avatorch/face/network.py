@@ -18,6 +18,7 @@ from avatorch.face.errors import FaceError
 from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
+MOST_STATE_VALUES = 1 << 24  # of one track
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -67,7 +68,7 @@ class Network:
         if not self._close.alive:
             raise FaceError("eNotInitialized", "the network is closed, expected it open")
         held = {name: tensor.to(self.device, torch.float32).contiguous() for name, tensor in inputs.items()}
-        results = {name: torch.empty(shape, device=self.device) for name, shape in outputs.items()}
+        results = {name: torch.empty(shape, dtype=torch.float32, device=self.device) for name, shape in outputs.items()}
         with self._shared.lock:
             failure = self._run(held, results)
         if failure:  # Not within `except`: its traceback would keep what was bound.
@@ -166,6 +167,11 @@ def open_diffusion(path: Path, info: NetworkInfo, device: torch.device, **option
         raise FaceError(
             "eOutOfRange",
             f"network_info.json: {info.steps} steps of {info.frames} frames of {info.values} values are too many",
+        )
+    if info.steps * info.gru_layers * info.gru_width > MOST_STATE_VALUES:
+        raise FaceError(
+            "eOutOfRange",
+            f"network_info.json: {info.steps} steps of {info.gru_layers} layers of {info.gru_width} are too many",
         )
     inputs = {
         "window": (None, info.window),

@@ -1,0 +1,31 @@
+"""What is computed here does not depend on the modes of torch that a caller is in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def undisturbed(method: Method) -> Method:
+    """Without derivatives, without autocast, and without tensors that only inference mode may change.
+
+    The method's object has a `device`.
+    """
+
+    @functools.wraps(method)
+    def run(self: Any, *arguments: Any, **options: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return method(self, *arguments, **options)
+
+    return cast(Method, run)
+
+
+def tensor_of(values: Any) -> Tensor:
+    """A tensor as it is, and arrays or lists of numbers on the CPU, whatever torch's default device."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from avatorch.face import (
     read_bundle,
     save,
 )
+from avatorch.face.network import open_network
 from face import bundles
 
 NAN = float("nan")
@@ -77,6 +79,13 @@ def clip(samples: int = 3000, number: int = 0) -> Tensor:
 def test_what_cannot_be_is_a_sentence(bundle: Bundle, call: Any, sentence: str) -> None:
     with pytest.raises(FaceError, match=sentence):
         call(Audio2Face(bundle))
+
+
+def test_a_state_that_would_fill_the_memory(tmp_path: Path) -> None:
+    bundle = read_bundle(bundles.make_diffusion(tmp_path))
+    info = replace(bundle.info, steps=1000, gru_layers=64, gru_width=65536)
+    with pytest.raises(FaceError, match="are too many"):
+        open_network(bundle.network, info, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("track", [-1, 2, True, 1.0])

@@ -32,6 +32,8 @@ def save_talking_glb(
     path: str | os.PathLike[str], body: Body, weights: Tensor, names: Sequence[str], fps: float
 ) -> None:
     """The body with its shape keys, moving."""
+    if not len(weights):
+        raise ValueError(f"{path}: a clip of no frames cannot be animated")
     save_glb(path, body, expression=expression(body, weights, names), frame_rate=fps, shape_keys=True)
 
 

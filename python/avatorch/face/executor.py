@@ -27,7 +27,7 @@ from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, Ton
 from avatorch.face.bundle import Bundle
 from avatorch.face.errors import FaceError, check_track
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
-from avatorch.face.modes import undisturbed
+from avatorch.face.modes import device_of, undisturbed
 from avatorch.face.network import Network, open_network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
@@ -114,7 +114,7 @@ class Executor:
             raise FaceError("eInvalidValue", "neither geometry nor weights are asked for, expected some part")
         self.bundle = bundle
         self.identity = bundle.identity(identity)
-        self.device = _device(device)
+        self.device = device_of(device)
         self.geometry, self.weights = geometry, weights
         self.clock = Clock.of(bundle.info, frame_rate)
         self._at_once = windows_per_execution if bundle.info.kind == "regression" else 1
@@ -370,12 +370,3 @@ def _strength(factor: float) -> float:
     if not isinstance(factor, int | float) or not math.isfinite(factor):
         raise FaceError("eInvalidValue", f"input_strength is {factor!r}, expected a finite number")
     return float(factor)
-
-
-def _device(device: torch.device | str) -> torch.device:
-    device = torch.device(device)
-    if device.type not in ("cpu", "cuda"):
-        raise FaceError("eInvalidValue", f"device is {device}, expected cpu or cuda")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device

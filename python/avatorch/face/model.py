@@ -17,7 +17,7 @@ from avatorch.face.accumulators import check_samples
 from avatorch.face.bundle import Bundle, read_bundle
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
-from avatorch.face.modes import tensor_of
+from avatorch.face.modes import device_of, tensor_of
 from avatorch.face.network import Network
 from avatorch.face.resample import Resampler, resample
 from avatorch.face.weights import FaceWeights
@@ -49,7 +49,7 @@ class Audio2Face:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.identity = self.bundle.identity(identity).name
-        self.device = torch.device(device)
+        self.device = device_of(device)
         self.settings = dict(settings or {})
         try:
             self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}

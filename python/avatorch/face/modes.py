@@ -1,4 +1,4 @@
-"""What is computed here does not depend on the modes of torch that a caller is in."""
+"""What is computed here does not depend on the modes and defaults of torch that a caller has set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from avatorch.face.errors import FaceError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -29,3 +31,16 @@ def undisturbed(method: Method) -> Method:
 def tensor_of(values: Any) -> Tensor:
     """A tensor as it is, and arrays or lists of numbers on the CPU, whatever torch's default device."""
     return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
+
+
+def device_of(device: torch.device | str) -> torch.device:
+    """A device by its name, with a number if it is a GPU."""
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise FaceError("eInvalidValue", f"device is {device!r}, expected cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise FaceError("eInvalidValue", f"device is {device}, expected cpu or cuda")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

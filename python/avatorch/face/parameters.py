@@ -63,7 +63,7 @@ class AnimatorParameters:
 
     def changed(self, **settings: float) -> AnimatorParameters:
         """A copy with some settings changed."""
-        known = {field.name for field in fields(self)}
+        known = [field.name for field in fields(self)]
         for name in settings:
             if name not in known:
                 raise FaceError("eInvalidValue", f"there is no setting {name!r}, expected one of {', '.join(known)}")

@@ -25,14 +25,11 @@ class Resampler:
                 raise FaceError("eOutOfRange", f"{name} is {rate!r} Hz, expected {LEAST_RATE} to {MOST_RATE}")
         common = math.gcd(source, target)
         self._up, self._down = target // common, source // common  # result i is at i * down / up
-        cutoff = ROLLOFF * min(1.0, target / source)
-        self._half = math.ceil(CROSSINGS / cutoff)  # samples on each side
-        places = torch.arange(-self._half, self._half + 1, dtype=torch.float64, device="cpu")
-        phases = torch.arange(self._up, dtype=torch.float64, device="cpu")[:, None] / self._up
-        distance = places - phases
-        window = torch.cos(math.pi / 2 * distance / (self._half + 1)).square()
-        taps = cutoff * torch.sinc(cutoff * distance) * window
-        self._taps = taps / taps.sum(1, keepdim=True)  # [up, taps]
+        self._cutoff = ROLLOFF * min(1.0, target / source)
+        self._half = math.ceil(CROSSINGS / self._cutoff)  # samples on each side
+        # Rates without a common factor have a phase for each result: taps of those are computed as they are needed.
+        few = self._up * (2 * self._half + 1) <= MOST_AT_ONCE
+        self._table = self._make_taps(torch.arange(self._up, device="cpu")) if few else None  # [up, taps]
         self._held = torch.zeros(self._half, dtype=torch.float64, device="cpu")  # from the first sample still needed on
         self._first = -self._half  # its number
         self._given = 0  # results
@@ -52,16 +49,26 @@ class Resampler:
 
     def _results(self, end: int) -> Tensor:
         parts = []
-        at_once = max(1, MOST_AT_ONCE // self._taps.shape[1])
+        at_once = max(1, MOST_AT_ONCE // (2 * self._half + 1))
         while self._given < end:
             number = torch.arange(self._given, min(end, self._given + at_once), device="cpu")
             middle = number * self._down // self._up
             windows = self._held.unfold(0, 2 * self._half + 1, 1)[middle - self._half - self._first]
-            parts.append((windows * self._taps[number * self._down % self._up]).sum(1))
+            phases = number * self._down % self._up
+            taps = self._make_taps(phases) if self._table is None else self._table[phases]
+            parts.append((windows * taps).sum(1))
             self._given = int(number[-1]) + 1
         needed = self._given * self._down // self._up - self._half
         self._held, self._first = self._held[max(0, needed - self._first) :], max(needed, self._first)
         return torch.cat(parts).float() if parts else torch.empty(0, dtype=torch.float32, device="cpu")
+
+    def _make_taps(self, phases: Tensor) -> Tensor:
+        """[n], in parts of a sample over `up` -> [n, taps]"""
+        places = torch.arange(-self._half, self._half + 1, dtype=torch.float64, device="cpu")
+        distance = places - phases.double()[:, None] / self._up
+        window = torch.cos(math.pi / 2 * distance / (self._half + 1)).square()
+        taps = self._cutoff * torch.sinc(self._cutoff * distance) * window
+        return taps / taps.sum(1, keepdim=True)
 
 
 def resample(samples: Tensor, source: int, target: int) -> Tensor:

@@ -47,7 +47,7 @@ class Network:
         except OSError as error:
             raise FaceError("eOpenFileFailed", f"{path.name}: cannot be read: {error.strerror}") from None
         self._shared = sessions.take(identity, lambda: self._open(path, tf32, tensorrt))
-        self._close = weakref.finalize(self, sessions.give_back, identity)
+        self._close = weakref.finalize(self, sessions.give_back, identity, self._shared)
         self._close.atexit = False  # sessions end together
         session = self._shared.session
         for kind, nodes, expected in (("input", session.get_inputs, inputs), ("output", session.get_outputs, outputs)):

@@ -53,31 +53,33 @@ def take(identity: tuple[Hashable, ...], opened: Callable[[], SharedSession]) ->
         shared = _sessions.get(identity)
         if shared is None:
             free_unused_networks()
-            shared = _sessions[identity] = opened()
+            shared = opened()
         shared.users += 1
+        _sessions[identity] = shared  # again: garbage collection may just have given it back
         return shared
 
 
-def give_back(identity: tuple[Hashable, ...]) -> None:
+def give_back(identity: tuple[Hashable, ...], shared: SharedSession) -> None:
     """One user less."""
     with _lock:
-        shared = _sessions[identity]
         shared.users -= 1
         if not shared.users and shared.stream is None:
-            del _sessions[identity]
+            _sessions.pop(identity, None)
 
 
 def free_unused_networks() -> None:
     """Frees the memory of networks that nothing uses any more."""
     with _lock:
-        for identity in [identity for identity, shared in _sessions.items() if not shared.users]:
-            _sessions.pop(identity).free()
+        for identity, shared in _sessions.copy().items():
+            if not shared.users:
+                _sessions.pop(identity, None)
+                shared.free()
 
 
 def _free_all() -> None:
     """Before CUDA and ONNX Runtime end."""
     with _lock:
-        for (process, *_), shared in _sessions.items():
+        for (process, *_), shared in _sessions.copy().items():
             if process == os.getpid():
                 shared.free()
 

@@ -44,6 +44,7 @@ class SkinAnimator:
         self._constant = torch.zeros(tracks, size, dtype=torch.float32, device=device)
         self._strength = torch.zeros(tracks, 1, dtype=torch.float32, device=device)
         self._alpha = torch.zeros(tracks, 2, 1, dtype=torch.float32, device=device)
+        self._unsmoothed = [False] * tracks  # the upper or the lower face
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -56,6 +57,7 @@ class SkinAnimator:
         self._gain[track, 0] = p.lower_face_strength * lower
         self._gain[track, 1] = p.upper_face_strength * (1 - lower)
         self._strength[track] = p.skin_strength
+        self._unsmoothed[track] = min(p.lower_face_smoothing, p.upper_face_smoothing) <= 0
         for half, smoothing in enumerate((p.lower_face_smoothing, p.upper_face_smoothing)):
             # The smoothing is a half-life in seconds; 1 passes everything.
             self._alpha[track, half] = 1.0 - 0.5 ** (self._seconds / smoothing) if smoothing > 0 else 1.0
@@ -66,6 +68,9 @@ class SkinAnimator:
 
     def animate(self, tracks: Sequence[int], deltas: Tensor, *, smooth: bool = True) -> Tensor:
         """[R, F, values] -> positions [R, F, values]; without `smooth` each frame alone, and nothing is remembered."""
+        if deltas.device.type == "cpu" and len(tracks) > 1:  # What is worked on stays in the cache.
+            rows = zip(tracks, deltas.split(1), strict=True)
+            return torch.cat([self.animate([track], row, smooth=smooth) for track, row in rows])
         which = torch.as_tensor(list(tracks), device=deltas.device)
         gain, alpha = self._gain[which], self._alpha[which]  # [R, 2, values], [R, 2, 1]
         wanted = deltas * self._strength[which, None] + self._constant[which, None]
@@ -73,18 +78,29 @@ class SkinAnimator:
             return self._neutral + wanted * gain[:, None, 1] + wanted * gain[:, None, 0]
         first = torch.tensor([self._first[track] for track in tracks], device=deltas.device)[:, None, None]
         once, twice = self._once[which], self._twice[which]
-        positions = torch.empty_like(wanted)
+        positions, way = torch.empty_like(wanted), torch.empty_like(once)
         for frame in range(deltas.shape[1]):
             target = wanted[:, frame, None]  # [R, 1, values]
-            passes = (alpha >= 1) | first if frame == 0 else alpha >= 1
-            once = torch.where(passes, target, once + (target - once) * alpha)
-            twice = torch.where(passes, target, twice + (once - twice) * alpha)
-            positions[:, frame] = self._neutral + twice[:, 1] * gain[:, 1] + twice[:, 0] * gain[:, 0]
+            passes = None
+            if any(self._unsmoothed[track] or (frame == 0 and self._first[track]) for track in tracks):
+                passes = (alpha >= 1) | first if frame == 0 else alpha >= 1
+            once = _towards(once, target, alpha, way, target, passes)
+            twice = _towards(twice, once, alpha, way, target, passes)
+            torch.mul(twice[:, 1], gain[:, 1], out=positions[:, frame])
+            positions[:, frame] += self._neutral
+            positions[:, frame] += torch.mul(twice[:, 0], gain[:, 0], out=way[:, 0])
         if deltas.shape[1]:
             self._once[which], self._twice[which] = once, twice
             for track in tracks:
                 self._first[track] = False
         return positions
+
+
+def _towards(value: Tensor, aim: Tensor, part: Tensor, way: Tensor, target: Tensor, passes: Tensor | None) -> Tensor:
+    """Moves a value, in place, by a part of its way to an aim; to the target itself where that passes."""
+    torch.sub(aim, value, out=way)
+    value += way.mul_(part)
+    return value if passes is None else torch.where(passes, target, value)
 
 
 class TongueAnimator:

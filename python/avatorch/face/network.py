@@ -69,7 +69,7 @@ class Network:
             raise FaceError("eNotInitialized", "the network is closed, expected it open")
         held = {name: tensor.to(self.device, torch.float32).contiguous() for name, tensor in inputs.items()}
         results = {name: torch.empty(shape, dtype=torch.float32, device=self.device) for name, shape in outputs.items()}
-        with self._shared.lock:
+        with self._shared.turn:
             failure = self._run(held, results)
         if failure:  # Not within `except`: its traceback would keep what was bound.
             raise FaceError("eMismatch", f"the network cannot be run: {failure}")

@@ -9,10 +9,11 @@ each time after its stream has come to rest.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ class SharedSession:
     session: Any
     stream: torch.cuda.Stream | None  # None on the CPU
     users: int = 0
-    # Runs of several threads on one stream take turns.
-    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # Runs of several threads on one stream take turns.
+        self.turn: Any = threading.Lock() if self.stream is not None else contextlib.nullcontext()
 
     def free(self) -> None:
         """After all that it was asked to do is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -37,11 +38,19 @@ def run(given: argparse.Namespace) -> int:
         if not given.bundle:
             raise ValueError("info needs the folder of a model: avatorch face info BUNDLE")
         return describe(given.bundle)
-    if not given.model or given.bundle:
+    if given.bundle:
+        raise ValueError(f"{given.bundle!r} is one word too many: avatorch face speech.wav --model BUNDLE")
+    if not given.model:
         raise ValueError("--model is missing: avatorch face speech.wav --model BUNDLE")
     from avatorch.face.model import Audio2Face
-    from avatorch.face.write import save
+    from avatorch.face.write import save, writer_of
 
+    # Before minutes of computing, not after.
+    if given.out:
+        writer_of(given.out)
+    for path in filter(None, (given.out, given.glb, given.png)):
+        if not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"{path}: there is no folder {Path(path).parent} to write it to")
     identity = int(given.identity) if given.identity.isdigit() else given.identity
     computed = {"engine": given.engine, "precision": given.precision}
     face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set), **computed)

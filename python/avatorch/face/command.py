@@ -41,10 +41,10 @@ def run(given: argparse.Namespace) -> int:
     from avatorch.face.write import save
 
     identity = int(given.identity) if given.identity.isdigit() else given.identity
-    face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set))
+    face = Audio2Face(given.model, identity, given.device, settings=pairs(given.set))
     sound = audio.load_wav(given.input)
     begin = time.perf_counter()
-    result = face(sound.samples.mean(0), sound.sample_rate, _pairs(given.emotion) or None, progress=Bar())
+    result = face(sound.samples.mean(0), sound.sample_rate, pairs(given.emotion) or None, progress=Bar())
     seconds = sound.samples.shape[1] / sound.sample_rate
     print(
         f"{seconds:.2f} s of {face.identity} -> {len(result.weights)} frames of {len(result.names)} weights, "
@@ -110,7 +110,8 @@ def _draw(given: argparse.Namespace, weights: torch.Tensor, names: tuple[str, ..
         save_sheet(given.png, body, weights, names)
 
 
-def _pairs(words: list[str]) -> dict[str, float]:
+def pairs(words: list[str]) -> dict[str, float]:
+    """Of NAME=VALUE."""
     values = {}
     for word in words:
         name, _, value = word.partition("=")

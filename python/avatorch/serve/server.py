@@ -1,0 +1,69 @@
+"""A service on a port, until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+
+from avatorch.serve.app import create_app
+from avatorch.serve.connections import protocols
+from avatorch.serve.service import Service
+
+BACKLOG = 2048  # connections that the system holds before they are accepted
+PING_SECONDS = 20.0  # to keep sockets open on their way; whether somebody is there is seen by what they say
+log = logging.getLogger("avatorch.serve")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which ends once all that was accepted is finished: it closes sockets at once otherwise."""
+
+    def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 8000) -> None:
+        self.service = service
+        limits = service.limits
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                host,
+                port,
+                backlog=BACKLOG,
+                limit_concurrency=limits.connections,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                ws_max_size=limits.message_bytes,
+                ws_per_message_deflate=False,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=None,
+                timeout_graceful_shutdown=limits.grace_seconds,
+                lifespan="on",
+                **protocols(limits),
+            )
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once it is started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says where it listens."""
+        await super().startup(sockets)
+        if self.started:
+            print(f"listening on {self.address}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finishes what was accepted."""
+        for server in self.servers:
+            server.close()
+        if not await self.service.finish():
+            log.warning("not all was finished within %d seconds", self.service.limits.grace_seconds)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends it cleanly, and with status 0; the second at once."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()

@@ -173,12 +173,12 @@ def read_json(text: str, name: str, fault: Fault) -> Any:
         raise Refusal(fault, f"{name} is no JSON: {reason}") from None
 
 
-def check_rate(rate: object) -> int:
+def check_rate(rate: object, name: str = "sample_rate", fault: Fault = Fault.BAD_OPTION) -> int:
     """A sample rate that is taken."""
     if type(rate) is not int or not LEAST_RATE <= rate <= MOST_RATE or rate % RATE_STEP:
         raise Refusal(
-            Fault.BAD_OPTION,
-            f"sample_rate is {shown(rate)}, expected {LEAST_RATE} to {MOST_RATE} Hz, a multiple of {RATE_STEP}",
+            fault,
+            f"{name} is {shown(rate)}, expected {LEAST_RATE} to {MOST_RATE} Hz, a multiple of {RATE_STEP}",
         )
     return rate
 

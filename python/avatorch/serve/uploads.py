@@ -17,7 +17,6 @@ from starlette.types import Message
 from torch import Tensor
 
 from avatorch import audio
-from avatorch.face import FaceError
 from avatorch.face.resample import resample
 from avatorch.serve.limits import Limits
 from avatorch.serve.protocol import Emotions, Fault, Refusal, check_loudness, check_rate, read_emotions, shown
@@ -115,7 +114,5 @@ def _read_sound(file: IO[bytes], limits: Limits, sample_rate: int) -> tuple[Tens
         raise Refusal(
             Fault.TOO_LONG, f"the file holds {seconds:.1f} seconds of sound, expected at most {limits.clip_seconds}"
         )
-    try:
-        return resample(check_loudness(sound.samples.mean(0)), check_rate(rate), sample_rate), seconds
-    except FaceError as error:
-        raise Refusal(Fault.BAD_AUDIO, str(error)) from None
+    check_rate(rate, "the file's sample rate", Fault.BAD_AUDIO)
+    return resample(check_loudness(sound.samples.mean(0)), rate, sample_rate), seconds

@@ -8,7 +8,7 @@ import json
 import struct
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ def gate(bundle: Path) -> Gate:
 class Announced(Server):
     """Says when it listens."""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service, port=0)
+    def __init__(self, service: Service, origins: Sequence[str]) -> None:
+        super().__init__(service, port=0, origins=origins)
         self.listens = threading.Event()
 
     async def startup(self, sockets: Any = None) -> None:
@@ -89,8 +89,9 @@ class Running:
     def upload(self, file: bytes, **fields: str) -> tuple[int, dict[str, Any], Any]:
         return self.post(*form(file, **fields))
 
-    def socket(self) -> ClientConnection:
-        return connect(f"ws://{self.host}:{self.port}/stream", open_timeout=PATIENCE, close_timeout=PATIENCE)
+    def socket(self, origin: str | None = None) -> ClientConnection:
+        address = f"ws://{self.host}:{self.port}/stream"
+        return connect(address, origin=origin, open_timeout=PATIENCE, close_timeout=PATIENCE)  # type: ignore[arg-type]
 
     def end(self) -> None:
         """As a signal does."""
@@ -102,8 +103,10 @@ class Running:
 
 
 @contextmanager
-def running(bundle: Path, limits: Limits | None = None, **options: Any) -> Iterator[Running]:
-    server = Announced(Service(bundle, limits=limits or Limits(tracks=8), **options))
+def running(
+    bundle: Path, limits: Limits | None = None, origins: Sequence[str] = (), **options: Any
+) -> Iterator[Running]:
+    server = Announced(Service(bundle, limits=limits or Limits(tracks=8), **options), origins)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert server.listens.wait(PATIENCE)

@@ -6,11 +6,13 @@ import json
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 import torch
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from avatorch.face import Audio2Face
@@ -221,12 +223,46 @@ def test_the_end_finishes_what_was_taken(diffusion: Path) -> None:
 
 
 def test_sockets_have_a_limit(diffusion: Path) -> None:
-    from websockets.exceptions import InvalidStatus
-
     with running(diffusion, Limits(tracks=1, connections=2)) as service, service.socket(), service.socket():
         with pytest.raises(InvalidStatus) as refused, service.socket():
             pass
         assert refused.value.response.status_code == 503 and b"2 sockets are open" in refused.value.response.body
+
+
+def test_pages_of_other_servers_are_refused_unless_they_are_allowed(diffusion: Path) -> None:
+    friend, stranger = "https://friend.example", "https://stranger.example"
+    with running(diffusion, Limits(tracks=1), [friend]) as service:
+        for origin in (None, friend, service.server.address):
+            with service.socket(origin) as socket:
+                say(socket, type="start")
+                assert listen(socket)["type"] == "ready"
+        with pytest.raises(InvalidStatus) as refused, service.socket(stranger):
+            pass
+        assert refused.value.response.status_code == 403
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(Request(f"{service.server.address}/process-audio", b"", {"Origin": stranger}))
+        for origin, allowed in ((friend, friend), (stranger, None)):
+            with urlopen(Request(f"{service.server.address}/health", headers={"Origin": origin})) as answer:
+                assert answer.headers["Access-Control-Allow-Origin"] == allowed
+
+
+def test_a_worker_that_breaks_is_told(diffusion: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def breaks() -> None:
+        raise RuntimeError("broken")
+
+    with running(diffusion) as service, service.socket() as socket, service.socket() as late:
+        say(socket, type="start")
+        listen(socket)
+        service.service.worker._turn = breaks  # type: ignore[method-assign]
+        socket.send(integers(speech(2000)))
+        assert listen(socket) == {"type": "error", "code": "failed", "message": "the service failed"}
+        assert close_code(socket) == 1011
+        service.service.worker._thread.join(PATIENCE)  # type: ignore[union-attr]
+        say(late, type="start")
+        assert listen(late)["code"] == "failed"
+        status, said = service.get("/health")
+        assert status == 503 and json.loads(said)["status"] == "failed"
+    assert "the service cannot go on" in caplog.text
 
 
 def test_latency_is_told(service: Running) -> None:

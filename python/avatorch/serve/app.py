@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import HTMLResponse
 
 import avatorch
 from avatorch.serve import page
-from avatorch.serve.protocol import Fault, Refusal, as_text, rounded
+from avatorch.serve.protocol import Fault, Refusal, as_text, rounded, shown
 from avatorch.serve.service import Service
 from avatorch.serve.sockets import Conversation
 from avatorch.serve.uploads import Upload, read_sound, received
@@ -76,8 +78,8 @@ class HealthAnswer(BaseModel):
     limits: dict[str, int]
 
 
-def create_app(service: Service) -> FastAPI:
-    """An ASGI application."""
+def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
+    """An ASGI application. `origins` are pages of other servers that may ask it; `*` stands for all."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -95,11 +97,14 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # FastAPI's page takes its scripts from elsewhere; ours is below
         redoc_url=None,
     )
+    if origins:
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"])
     app.add_exception_handler(HTTPException, _answer_http_fault)
     app.add_exception_handler(Exception, _answer_failure)
     faults: dict[int | str, dict[str, Any]] = {
         status: {"model": FaultAnswer, "description": text}
         for status, text in {
+            403: "The page that asks is of another server.",
             400: "The upload or the sound in it cannot be read.",
             408: "The upload took too long.",
             413: "The upload is too large, or its sound too long.",
@@ -118,7 +123,7 @@ def create_app(service: Service) -> FastAPI:
     async def process_audio(request: Request) -> Response:
         """Weights of blend shapes, frame after frame, in the order of `names`, to five decimals."""
         began = time.perf_counter()
-        response = await _answer(service, lambda: _process(service, request))
+        response = await _answer(service, lambda: _process(service, request, origins))
         service.metrics.answers.labels(response.status_code).inc()
         service.metrics.answer_seconds.observe(time.perf_counter() - began)
         return response
@@ -127,6 +132,7 @@ def create_app(service: Service) -> FastAPI:
     async def stream(websocket: WebSocket) -> None:
         conversation = Conversation(service, websocket)
         try:
+            _check_origin(websocket, origins)
             service.enter(conversation)
         except Refusal as refusal:
             await websocket.send_denial_response(_fault(service, refusal))
@@ -171,7 +177,17 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-async def _process(service: Service, request: Request) -> Response:
+def _check_origin(asking: HTTPConnection, origins: Sequence[str]) -> None:
+    """Browsers say whose page sends a form or opens a socket, and leave it to the server to mind."""
+    origin = asking.headers.get("origin")
+    if origin is None or "*" in origins or origin in origins:
+        return
+    if urlsplit(origin).netloc != asking.headers.get("host"):
+        raise Refusal(Fault.FOREIGN, f"the page is of {shown(origin)}, expected one of this server, or --allow-origin")
+
+
+async def _process(service: Service, request: Request, origins: Sequence[str]) -> Response:
+    _check_origin(request, origins)
     async with received(request, service.limits, service.bundle.info.emotions) as upload:
         answer = await _while_connected(request, _compute(service, upload))
         return Response(await asyncio.to_thread(as_text, answer), media_type="application/json")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from torch import Tensor
 
 from avatorch.serve.places import Places
-from avatorch.serve.protocol import Emotions, Refusal
+from avatorch.serve.protocol import Emotions, Fault, Refusal
 from avatorch.serve.worker import Block, Done, Event, Face, Line, Worker
 
 
@@ -22,6 +22,9 @@ class Desk:
     async def open(self, face: Face, emotions: Emotions, *, live: bool) -> Clip:
         """Waits for a track. Of a `live` clip the first emotion is taken, and it may `feel` others."""
         await self.places.take()
+        if not self.worker.is_alive:
+            self.places.give()
+            raise Refusal(Fault.FAILED, "the service failed; its log says why")
         track = self._free[face].pop()
         return Clip(self, face, track, emotions, live)
 

@@ -18,6 +18,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serving.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of all clips, such as skin_strength=1.2"
     )
+    serving.add_argument(
+        "--allow-origin",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="pages of other servers that may ask, such as https://example.org, or * for all",
+    )
     for limit in dataclasses.fields(Limits):
         option = f"--max-{limit.name.replace('_', '-')}"
         text = f"the most {limit.metadata['text']}; default: {limit.default}"
@@ -35,5 +42,5 @@ def run(given: argparse.Namespace) -> int:
     info, executor = service.bundle.info, service.worker.faces[0].executor
     identities = ", ".join(identity.name for identity in service.bundle.identities)
     print(f"{info.kind} model of {identities}, {limits.tracks} tracks on {executor.device}")
-    Server(service, given.host, given.port).run()
+    Server(service, given.host, given.port, given.allow_origin).run()
     return 0

@@ -29,6 +29,7 @@ class Fault(Enum):
     BAD_AUDIO = ("bad_audio", 400, 1008)
     BAD_MESSAGE = ("bad_message", 400, 1008)
     BAD_OPTION = ("bad_option", 422, 1008)
+    FOREIGN = ("foreign", 403, 1008)
     TOO_LARGE = ("too_large", 413, 1009)
     TOO_LONG = ("too_long", 413, 1008)
     TOO_SLOW = ("too_slow", 408, 1008)

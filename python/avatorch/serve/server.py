@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -13,6 +15,7 @@ from avatorch.serve.connections import protocols
 from avatorch.serve.service import Service
 
 BACKLOG = 2048  # connections that the system holds before they are accepted
+LOOK_SECONDS = 0.1  # how often a signal that came meanwhile is looked for
 PING_SECONDS = 20.0  # to keep sockets open on their way; whether somebody is there is seen by what they say
 log = logging.getLogger("avatorch.serve")
 
@@ -20,16 +23,19 @@ log = logging.getLogger("avatorch.serve")
 class Server(uvicorn.Server):
     """uvicorn, which ends once all that was accepted is finished: it closes sockets at once otherwise."""
 
-    def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 8000) -> None:
+    def __init__(
+        self, service: Service, host: str = "127.0.0.1", port: int = 8000, origins: Sequence[str] = ()
+    ) -> None:
+        """`origins` are pages of other servers that may ask it, such as `https://example.org`, or `*` for all."""
         self.service = service
         limits = service.limits
         super().__init__(
             uvicorn.Config(
-                create_app(service),
+                create_app(service, origins),
                 host,
                 port,
                 backlog=BACKLOG,
-                limit_concurrency=limits.connections,
+                limit_concurrency=limits.connections + 1,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -59,11 +65,16 @@ class Server(uvicorn.Server):
         """Finishes what was accepted."""
         for server in self.servers:
             server.close()
-        if not await self.service.finish():
-            log.warning("not all was finished within %d seconds", self.service.limits.grace_seconds)
+        finishing = asyncio.create_task(self.service.finish())
+        while not finishing.done() and not self.force_exit:
+            await asyncio.wait({finishing}, timeout=LOOK_SECONDS)
+        if not finishing.done() or not finishing.result():
+            log.warning("the service ended before all was finished")
+            finishing.cancel()
+            self.config.timeout_graceful_shutdown = 1
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal ends it cleanly, and with status 0; the second at once."""
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
+        self.force_exit = self.should_exit
+        self.should_exit = True

@@ -154,15 +154,25 @@ class Worker:
     # The thread.
 
     def _run(self) -> None:
-        while self._obey():
+        try:
+            while self._obey():
+                self._turn()
+        except Exception:
+            log.exception("the service cannot go on")
             for face in self.faces:
-                if face.lines and face.executor.ready_tracks():
-                    self._execute(face)
-                for track in [track for track in face.lines if self._is_finished(face, track)]:
-                    line = face.lines[track]
-                    self._tell(line, Done(line.frames, face.executor.audio[track].count))
-                    del face.lines[track]
+                for track in list(face.lines):
+                    self._tell(face.lines.pop(track), Refusal(Fault.FAILED, "the service failed"))
             self._hand_out()
+
+    def _turn(self) -> None:
+        """An inference of every identity that has a track ready, and what clients get from it."""
+        for face in self.faces:
+            if face.lines and face.executor.ready_tracks():
+                self._execute(face)
+            for track in [track for track in face.lines if self._is_finished(face, track)]:
+                line = face.lines.pop(track)
+                self._tell(line, Done(line.frames, face.executor.audio[track].count))
+        self._hand_out()
 
     def _obey(self) -> bool:
         """Carries out what is asked; waits for it where no track is ready. False: the end."""

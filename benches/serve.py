@@ -135,9 +135,8 @@ def speak(service: Serving, clock: Clock, clients: int, seconds: float, paced: b
     each = 1000 * change["avatorch_inference_seconds_sum"] / inferences
     frames = sum(speaker.frames for speaker in speakers)
     latencies = sorted(1000 * latency for speaker in speakers for latency in speaker.latencies)
-    told = (
-        f"{statistics.median(latencies):8.1f} | {latencies[int(0.99 * (len(latencies) - 1))]:8.1f}" if paced else "- | -"
-    )
+    slow = latencies[int(0.99 * (len(latencies) - 1))]
+    told = f"{statistics.median(latencies):.1f} | {slow:.1f}" if paced else "- | -"
     pace = "at their pace" if paced else "in a hurry"
     return (
         f"| {clients} {pace} | {told} | {frames / took:,.0f} | {clients * seconds / took:.1f} | {together:.1f} "

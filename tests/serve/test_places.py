@@ -56,5 +56,5 @@ def test_places_are_not_lost_by_those_who_go() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
 def test_limits_are_whole_numbers(value: object) -> None:
-    with pytest.raises(ValueError, match="tracks is .*, expected a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"tracks is .*, expected a whole number of at least 1"):
         Limits(tracks=value)  # type: ignore[arg-type]

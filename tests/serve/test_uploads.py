@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -60,13 +61,17 @@ def test_channels_are_averaged_and_short_clips_have_frames(service: Running) -> 
     assert len(service.upload(wav(torch.zeros(1)))[1]["blendshapes"]) == 1
 
 
+def part(head: str, content: bytes = b"") -> bytes:
+    return b"--x\r\nContent-Disposition: form-data; " + head.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
 WRONG: list[tuple[dict[str, Any], int, str, str]] = [
     ({"file": b""}, 400, "bad_audio", "the file: not a WAV file"),
     ({"file": b"RIFF"}, 400, "bad_audio", "the file: not a WAV file"),
     ({"file": bytes(5000)}, 400, "bad_audio", "the file: not a WAV file"),
     ({"file": wav(torch.zeros(100))[:100]}, 400, "bad_audio", "the file: "),
     ({"file": wav(torch.zeros(0))}, 400, "bad_audio", "the file holds no samples"),
-    ({"file": wav(torch.zeros(100), 2001)}, 400, "bad_audio", "the file's sample rate is 2001, expected 1000 to 192000 Hz"),
+    ({"file": wav(torch.zeros(100), 2001)}, 400, "bad_audio", "the file's sample rate is 2001, expected 1000 to"),
     ({"file": wav(torch.zeros(100), 500)}, 400, "bad_audio", "the rate resampled from is 500 Hz"),
     ({"file": wav(torch.zeros(130_000))}, 413, "too_long", "the file holds 65.0 seconds of sound, expected at most 60"),
     ({"file": bytes(310_000)}, 413, "too_large", "the upload is too large, expected at most 300000 bytes"),
@@ -115,26 +120,23 @@ def test_samples_are_sound(service: Running) -> None:
     check_service(service)
 
 
+KIND, NO_FORM, NO_FILE = "multipart/form-data; boundary=x", "the form cannot be read", "the form has no file"
 HOSTILE = [
     ("text/plain", b"hello", "the content type is 'text/plain', expected multipart/form-data"),
     ("", b"", "the content type is ''"),
     ("multipart/form-data", b"hello", "the form cannot be read: Missing boundary"),
-    ("multipart/form-data; boundary=" + 1000 * "x", b"hello", "the form cannot be read"),
-    ("multipart/form-data; boundary=x", b"hello", "the form cannot be read"),
-    ("multipart/form-data; boundary=x", b"--x\r\nContent-Type: text/plain\r\n\r\nhello\r\n--x--\r\n", "the form cannot"),
-    ("multipart/form-data; boundary=x", b"--x\r\n" + 200_000 * b"A", "the form cannot be read"),
-    ("multipart/form-data; boundary=x", b"--x\r\n" + 1000 * b"A: b\r\n", "the form cannot be read"),
-    ("multipart/form-data; boundary=x; charset=zlib",
-     b'--x\r\nContent-Disposition: form-data; name="identity"\r\n\r\n\xff\xfe\r\n--x--\r\n', "the form has no file"),
-    ("multipart/form-data; boundary=x",
-     9 * b'--x\r\nContent-Disposition: form-data; name="identity"\r\n\r\nAda\r\n' + b"--x--\r\n", "the form cannot be read"),
-    ("multipart/form-data; boundary=x",
-     2 * b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n' + b"--x--\r\n", "the form cannot be"),
-    ("multipart/form-data; boundary=x",
-     b'--x\r\nContent-Disposition: form-data; name="identity"; filename="a"\r\n\r\n\r\n--x--\r\n', "the form has no file"),
-    ("multipart/form-data; boundary=x",
-     b'--x\r\nContent-Disposition: form-data; name="file"; filename="../../../etc/passwd"\r\n\r\n\r\n--x--\r\n', "the file: not a WAV"),
-]  # fmt: skip
+    ("multipart/form-data; boundary=" + 1000 * "x", b"hello", NO_FORM),
+    (KIND, b"hello", NO_FORM),
+    (KIND, b"--x\r\nContent-Type: text/plain\r\n\r\nhello\r\n--x--\r\n", NO_FORM),
+    (KIND, b"--x\r\n" + 200_000 * b"A", NO_FORM),
+    (KIND, b"--x\r\n" + 1000 * b"A: b\r\n", NO_FORM),
+    (KIND + "; charset=zlib", part('name="identity"', b"\xff\xfe") + b"--x--\r\n", NO_FILE),
+    (KIND, 9 * part('name="identity"', b"Ada") + b"--x--\r\n", NO_FORM),
+    (KIND, 2 * part('name="file"; filename="a"') + b"--x--\r\n", NO_FORM),
+    (KIND, part('name="identity"; filename="a"') + b"--x--\r\n", NO_FILE),
+    (KIND, 2 * part('name="identity"', b"Ada") + b"--x--\r\n", "the field 'identity' is there more than once"),
+    (KIND, part('name="file"; filename="../../../etc/passwd"') + b"--x--\r\n", "the file: not a WAV file"),
+]
 
 
 @pytest.mark.parametrize(("kind", "body", "sentence"), HOSTILE, ids=range(len(HOSTILE)))
@@ -174,10 +176,8 @@ def test_headers_that_do_not_end_end_the_connection(service: Running, begin: byt
         answer.begin()
         assert answer.read().startswith(b"<!doctype html>")
         raw.sendall(begin)
-        try:
+        with contextlib.suppress(ConnectionResetError):
             assert raw.recv(1) == b""
-        except ConnectionResetError:
-            pass
     check_service(service)
 
 
@@ -253,4 +253,4 @@ def test_health_metrics_and_pages(service: Running) -> None:
     assert service.get("/process-audio")[0] == 405
     for path in ("/", "/docs"):
         page = service.get(path)[1]
-        assert page.startswith("<!doctype html>") and "http" not in page.replace("/^http/", "").replace("doctype html", "")
+        assert page.startswith("<!doctype html>") and "http" not in page.replace("/^http/", "")

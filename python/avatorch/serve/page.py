@@ -64,6 +64,4 @@ def head() -> str:
 
 def _packed(numbers: torch.Tensor, kind: str) -> str:
     limits = np.iinfo(kind)
-    return base64.b64encode(
-        np.clip(np.rint(numbers.numpy()), limits.min, limits.max).astype(kind).tobytes()
-    ).decode()
+    return base64.b64encode(np.clip(np.rint(numbers.numpy()), limits.min, limits.max).astype(kind).tobytes()).decode()

@@ -39,9 +39,7 @@ class Places:
             raise
         if not done:
             self._leave(turn)
-            raise Refusal(
-                Fault.BUSY, f"no track became free within {self._limits.wait_seconds} seconds: try again"
-            )
+            raise Refusal(Fault.BUSY, f"no track became free within {self._limits.wait_seconds} seconds: try again")
 
     def give(self) -> None:
         """A place is free: the first of the line has it."""

@@ -118,9 +118,7 @@ def _read_start(content: dict[str, Any], emotions: Sequence[str]) -> Start:
     for listed in CHOICES:
         value = content.get(listed.name, listed.choices[0])
         if value not in listed.choices:
-            raise Refusal(
-                Fault.BAD_OPTION, f"{listed.name} is {shown(value)}, expected {' or '.join(listed.choices)}"
-            )
+            raise Refusal(Fault.BAD_OPTION, f"{listed.name} is {shown(value)}, expected {' or '.join(listed.choices)}")
         given[listed.name] = value
     if "identity" in content:
         identity = content["identity"]

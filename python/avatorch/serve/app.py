@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+import torch
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import HTMLResponse
+from torch import Tensor
 
 import avatorch
 from avatorch.serve import page
@@ -23,7 +24,7 @@ from avatorch.serve.protocol import Fault, Refusal, as_text, rounded, shown
 from avatorch.serve.service import Service
 from avatorch.serve.sockets import Conversation
 from avatorch.serve.uploads import Upload, read_sound, received
-from avatorch.serve.worker import Block
+from avatorch.serve.worker import Block, Face
 
 T = TypeVar("T")
 RETRY_AFTER = "2"  # seconds, told to those who come when all is taken
@@ -104,8 +105,8 @@ def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
     faults: dict[int | str, dict[str, Any]] = {
         status: {"model": FaultAnswer, "description": text}
         for status, text in {
-            403: "The page that asks is of another server.",
             400: "The upload or the sound in it cannot be read.",
+            403: "The page that asks is of another server.",
             408: "The upload took too long.",
             413: "The upload is too large, or its sound too long.",
             422: "There is no such identity or emotion.",
@@ -182,35 +183,39 @@ def _check_origin(asking: HTTPConnection, origins: Sequence[str]) -> None:
     origin = asking.headers.get("origin")
     if origin is None or "*" in origins or origin in origins:
         return
-    if urlsplit(origin).netloc != asking.headers.get("host"):
+    if origin.partition("://")[2] != asking.headers.get("host"):
         raise Refusal(Fault.FOREIGN, f"the page is of {shown(origin)}, expected one of this server, or --allow-origin")
 
 
 async def _process(service: Service, request: Request, origins: Sequence[str]) -> Response:
     _check_origin(request, origins)
     async with received(request, service.limits, service.bundle.info.emotions) as upload:
-        answer = await _while_connected(request, _compute(service, upload))
-        return Response(await asyncio.to_thread(as_text, answer), media_type="application/json")
+        face = service.face(upload.identity)
+        weights, seconds = await _while_connected(request, _compute(service, face, upload))
+    content = {
+        "names": face.executor.weight_names,
+        "fps": float(face.executor.frame_rate),
+        "duration": seconds,
+        "identity": face.executor.identity.name,
+    }
+    text = await asyncio.to_thread(lambda: as_text({"blendshapes": rounded(weights), **content}))
+    return Response(text, media_type="application/json")
 
 
-async def _compute(service: Service, upload: Upload) -> dict[str, Any]:
-    """Sound to samples to frames. The track is taken before the sound is unpacked, which bounds what is in memory."""
-    face = service.face(upload.identity)
-    rows: list[list[float]] = []
+async def _compute(service: Service, face: Face, upload: Upload) -> tuple[Tensor, float]:
+    """Sound to weights [F, poses], and how long it is in seconds.
+
+    The track is taken before the sound is unpacked, which bounds what is in memory.
+    """
+    parts = [torch.empty(0, len(face.executor.weight_names))]
     with await service.desk.open(face, upload.emotions, live=False) as clip:
         samples, seconds = await read_sound(upload, service.limits, service.bundle.info.sample_rate)
         clip.push(samples)
         clip.end()
         async for event in clip.blocks():
             if isinstance(event, Block):
-                rows += rounded(event.weights)
-    return {
-        "blendshapes": rows,
-        "names": face.executor.weight_names,
-        "fps": float(face.executor.frame_rate),
-        "duration": seconds,
-        "identity": face.executor.identity.name,
-    }
+                parts.append(event.weights)
+    return torch.cat(parts), seconds
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

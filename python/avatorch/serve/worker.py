@@ -154,9 +154,10 @@ class Worker:
     # The thread.
 
     def _run(self) -> None:
+        has_run = False
         try:
-            while self._obey():
-                self._turn()
+            while self._obey(wait=not has_run):
+                has_run = self._turn()
         except Exception:
             log.exception("the service cannot go on")
             for face in self.faces:
@@ -164,21 +165,26 @@ class Worker:
                     self._tell(face.lines.pop(track), Refusal(Fault.FAILED, "the service failed"))
             self._hand_out()
 
-    def _turn(self) -> None:
-        """An inference of every identity that has a track ready, and what clients get from it."""
+    def _turn(self) -> bool:
+        """An inference of every identity that has a track ready, and what clients get from it. Whether there was one.
+
+        All ready tracks are in `lines`.
+        """
+        has_run = False
         for face in self.faces:
-            if face.lines and face.executor.ready_tracks():
-                self._execute(face)
+            if face.lines and (together := face.executor.ready_tracks()):
+                self._execute(face, together)
+                has_run = True
             for track in [track for track in face.lines if self._is_finished(face, track)]:
                 line = face.lines.pop(track)
                 self._tell(line, Done(line.frames, face.executor.audio[track].count))
         self._hand_out()
+        return has_run
 
-    def _obey(self) -> bool:
-        """Carries out what is asked; waits for it where no track is ready. False: the end."""
-        is_busy = any(face.lines and face.executor.ready_tracks() for face in self.faces)
+    def _obey(self, wait: bool) -> bool:
+        """Carries out what is asked. False: the end."""
         try:
-            command = self._inbox.get(block=not is_busy)
+            command = self._inbox.get(block=wait)
             while command is not None:
                 self._carry_out(*command)
                 command = self._inbox.get_nowait()
@@ -258,9 +264,8 @@ class Worker:
     def _is_finished(self, face: Face, track: int) -> bool:
         return face.executor.audio[track].is_closed and not face.executor.available_executions(track)
 
-    def _execute(self, face: Face) -> None:
+    def _execute(self, face: Face, together: int) -> None:
         executor, began = face.executor, time.perf_counter()
-        together = executor.ready_tracks()
         try:
             results = executor.execute()
             weights = _on_cpu(results)

@@ -35,7 +35,7 @@ def service(diffusion: Path) -> Iterator[Running]:
     """With limits that are soon reached."""
     limits = Limits(
         tracks=8, upload_bytes=300_000, clip_seconds=60, stream_seconds=20, message_bytes=100_000, upload_seconds=1,
-        header_seconds=1, idle_seconds=1,
+        header_seconds=1, idle_seconds=1, stall_seconds=1,
     )  # fmt: skip
     with running(diffusion, limits) as found:
         yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from avatorch import cli
-from serve.running import PATIENCE, Running, wav
+from serve.running import PATIENCE, Running, form, wav
 
 
 class Process(Running):
@@ -58,6 +59,28 @@ def test_it_serves_until_a_signal_and_answers_what_it_took(talking: Path) -> Non
         client.join()
         assert answers[0][0] == 200 and len(answers[0][1]["blendshapes"]) == 900
         assert service.process.wait(PATIENCE) == 0 and not service.process.communicate()[1]
+
+
+def test_a_second_signal_ends_it_at_once(talking: Path) -> None:
+    with Process("--model", talking, "--max-idle-seconds", 600) as service:
+        with service.socket() as socket:
+            socket.send('{"type": "start"}')
+            assert json.loads(socket.recv(PATIENCE))["type"] == "ready"
+            body, kind = form(wav(torch.zeros(16000), 16000))
+            connection = http.client.HTTPConnection(service.host, service.port)
+            connection.putrequest("POST", "/process-audio")
+            connection.putheader("Content-Type", kind)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:100])  # an upload that is not finished
+            assert service.get("/health")[0] == 200
+            os.kill(service.process.pid, signal.SIGTERM)
+            while (said := json.loads(socket.recv(PATIENCE)))["type"] != "error":
+                pass
+            assert said["code"] == "shutting_down"
+        os.kill(service.process.pid, signal.SIGTERM)
+        assert service.process.wait(PATIENCE) == 0
+        assert "the service ended before all was finished" in service.process.communicate()[1]
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,24 @@ def test_headers_that_do_not_end_end_the_connection(service: Running, begin: byt
     check_service(service)
 
 
+def test_who_does_not_read_is_cut(service: Running) -> None:
+    connections = service.server.server_state.connections
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((service.host, service.port))
+        raw.sendall(30 * b"GET /head HTTP/1.1\r\nHost: x\r\n\r\n")  # 20 megabytes of answers
+        own = raw.getsockname()
+        while all(one.client != own for one in list(connections)):
+            check_service(service)
+        while any(one.client == own for one in list(connections)):
+            check_service(service)
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := raw.recv(1 << 20):
+                got += len(part)
+    assert got < 30 * len(service.get("/head")[1])
+
+
 def test_who_comes_when_all_is_taken(diffusion: Path) -> None:
     network = gate(diffusion)
     answers: list[int] = []

@@ -15,6 +15,7 @@ from avatorch.serve.connections import protocols
 from avatorch.serve.service import Service
 
 BACKLOG = 2048  # connections that the system holds before they are accepted
+LAST_SECONDS = 1  # before requests are broken off, where there was no time or a second signal
 LOOK_SECONDS = 0.1  # how often a signal that came meanwhile is looked for
 PING_SECONDS = 20.0  # to keep sockets open on their way; whether somebody is there is seen by what they say
 log = logging.getLogger("avatorch.serve")
@@ -71,10 +72,11 @@ class Server(uvicorn.Server):
         if not finishing.done() or not finishing.result():
             log.warning("the service ended before all was finished")
             finishing.cancel()
-            self.config.timeout_graceful_shutdown = 1
+            self.config.timeout_graceful_shutdown = LAST_SECONDS
+        self.force_exit = False  # which would leave the application unended
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends it cleanly, and with status 0; the second at once."""
+        """The first signal ends it cleanly; the second breaks off what is not finished. Both with status 0."""
         self.force_exit = self.should_exit
         self.should_exit = True

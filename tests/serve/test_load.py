@@ -59,6 +59,17 @@ def test_a_hundred_clients_at_once_lose_nothing(diffusion: Path) -> None:
             assert found[number].shape[0] == count and (found[number] - weights[:count]).abs().max() < HALF_DIGIT
 
 
+def test_clients_share_inferences_on_every_device(diffusion: Path, device: str) -> None:
+    clips = [heard(torch.randn(900) * 0.1) for _ in range(8)]
+    # On a GPU products of several rows round differently from those of one.
+    rounding = HALF_DIGIT if device == "cpu" else 1e-3
+    with running(diffusion, device=device) as service, ThreadPoolExecutor(len(clips)) as clients:
+        found = list(clients.map(lambda clip: by_socket(service, "Ada", clip), clips))
+    for clip, weights in zip(clips, found, strict=True):
+        wanted = Audio2Face(diffusion, device=device)(clip).weights.cpu()
+        assert (torch.tensor(weights) - wanted).abs().max() < rounding
+
+
 def test_nothing_stays_of_clips_that_are_over(service: Running) -> None:
     clip = heard(torch.randn(300) * 0.1)
 

@@ -25,11 +25,11 @@ from avatorch.serve import Limits, Server, Service
 PATIENCE = 30  # seconds that a test waits for what must come
 
 
-class Gate:
+class Gate(Network):
     """A network that waits before every run until it may."""
 
     def __init__(self, network: Network) -> None:
-        self.network = network
+        vars(self).update(vars(network))
         self.entered = threading.Semaphore(0)  # runs that began
         self.open = threading.Event()
         self.failing = False
@@ -39,7 +39,7 @@ class Gate:
         assert self.open.wait(PATIENCE)
         if self.failing:
             raise RuntimeError("the network is broken")
-        return self.network.run(inputs, outputs)
+        return super().run(inputs, outputs)
 
     def await_run(self) -> None:
         assert self.entered.acquire(timeout=PATIENCE)

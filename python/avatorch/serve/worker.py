@@ -23,7 +23,6 @@ from torch import Tensor
 from avatorch.face.accumulators import EmotionAccumulator
 from avatorch.face.bundle import Bundle
 from avatorch.face.executor import Executor, Frames, Part
-from avatorch.face.network import Network
 from avatorch.serve.metrics import Metrics
 from avatorch.serve.protocol import Emotions, Fault, Refusal
 
@@ -89,12 +88,11 @@ class Worker:
         """`settings` are those of the animators, `options` those of Executor."""
         self.bundle = bundle
         self.metrics = metrics or Metrics()
-        given = {"weights": Part.SKIN_TONGUE, "windows_per_execution": WINDOWS_AT_ONCE, **options}
-        network: Network | None = None
+        given: dict[str, Any] = {"weights": Part.SKIN_TONGUE, "windows_per_execution": WINDOWS_AT_ONCE, **options}
         self.faces: list[Face] = []
         for identity in bundle.identities:
-            executor = Executor(bundle, identity.name, tracks, device, **{"network": network, **given})
-            network = executor.network
+            executor = Executor(bundle, identity.name, tracks, device, **given)
+            given["network"] = executor.network  # the one for all
             for track in range(tracks):
                 executor.set_parameters(track, **(settings or {}))
             self.faces.append(Face(executor))

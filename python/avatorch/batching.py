@@ -32,6 +32,7 @@ def register() -> None:
     # The waveform and its lengths, and the gradient before them, share their leading dimensions.
     torch.library.register_vmap("mel::log_mel", _clips(torch.ops.mel.log_mel, (0, 4)))
     torch.library.register_vmap("mel::log_mel_backward", _clips(torch.ops.mel.log_mel_backward, (0, 1, 5)))
+    torch.library.register_vmap("audio2face::solve", _solve)
 
 
 def _leading_dimensions(operator: Operator) -> Rule:
@@ -131,6 +132,18 @@ def _forward_backward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> t
     asked = [bool(needs >> i & 1) for i in range(len(results))]
     unfolded = [_unfold(r, info.batch_size, bodies) if wanted else r for r, wanted in zip(results, asked, strict=True)]
     return tuple(unfolded), tuple(0 if wanted else None for wanted in asked)
+
+
+def _solve(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
+    """For audio2face::solve: slices become tracks, which may share one matrix, the first argument."""
+    operator, normal = torch.ops.audio2face.solve, arguments[0]
+    shared = in_dims[0] is None and len(normal) == 1
+    if _maps_others(in_dims, (0, 1, 2, 3)):
+        results, dims = _one_by_one(operator, info.batch_size, in_dims, arguments)
+        return results, dims
+    folded = list(arguments)
+    tracks = _fold(folded, in_dims, (1, 2, 3) if shared else (0, 1, 2, 3), info.batch_size, all_bodies=True)
+    return operator(*folded).unflatten(0, (info.batch_size, tracks)), 0
 
 
 def _maps_others(in_dims: Sequence[Any], batched: Sequence[int]) -> bool:

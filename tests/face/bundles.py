@@ -8,7 +8,7 @@ when it is quiet.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from avatorch import open_body
 
 EMOTIONS = ["amazement", "anger", "cheekiness", "disgust", "fear", "grief", "joy", "outofbreath", "pain", "sadness"]
-TONGUE_POSES = [f"tongue{name}" for name in ("TipUp", "TipDown", "Left", "Right", "Up", "Down", "Wide")]
 SETTINGS = {
     "input_strength": 1.0, "upper_face_smoothing": 0.004, "lower_face_smoothing": 0.006, "upper_face_strength": 1.0,
     "lower_face_strength": 1.1, "face_mask_level": 0.55, "face_mask_softness": 0.05, "skin_strength": 1.0,
@@ -53,6 +52,23 @@ class Sizes:
     width: int = 3
     identities: tuple[str, ...] = ("Ada", "Bo")
     saccades: int = 50
+    masked: int = 0  # vertices that the solver of the skin looks at; 0: two thirds
+    tongue_poses: tuple[str, ...] = ("TipUp", "TipDown", "Left", "Right", "Up", "Down", "Wide")
+
+
+# As published, but for the networks themselves.
+REGRESSION = Sizes(
+    vertices=61520, tongue_vertices=5602, shapes=272, tongue_shapes=10, implicit=16, emotions=10, jaw_points=5,
+    window=8320, rate=16000, saccades=5000, masked=10085,
+    tongue_poses=(
+        "TipUp", "TipDown", "TipLeft", "TipRight", "RollUp", "RollDown", "RollLeft", "RollRight", "Up", "Down", "Left",
+        "Right", "In", "Stretch", "Wide", "Narrow",
+    ),
+)  # fmt: skip
+DIFFUSION = replace(
+    REGRESSION, vertices=24002, window=16000, left=15, center=30, right=15, steps=2, layers=2, width=256,
+    identities=("Claire", "James", "Mark"), masked=4262,
+)  # fmt: skip
 
 
 def make_regression(folder: Path, sizes: Sizes | None = None, *, talking: bool = False, seed: int = 0) -> Path:
@@ -95,8 +111,8 @@ def make_regression(folder: Path, sizes: Sizes | None = None, *, talking: bool =
     return folder
 
 
-def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> Path:
-    """Writes a diffusion bundle."""
+def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0, *, network: bool = True) -> Path:
+    """Writes a diffusion bundle, or all of it but its network."""
     s, rng = sizes or Sizes(), np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name in s.identities:
@@ -122,7 +138,8 @@ def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> P
         "modelDataPaths": [f"model_data_{name}.npz" for name in s.identities],
         "blendshapePaths": [_blendshape_paths(f"_{name}") for name in s.identities],
     })  # fmt: skip
-    onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
+    if network:
+        onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
     return folder
 
 
@@ -157,12 +174,13 @@ def _rigs(folder: Path, suffix: str, s: Sizes, rng: np.random.Generator) -> dict
     """Writes both rigs; their neutrals by part."""
     names = list(open_body().expression_names)[: s.poses]
     neutrals = {}
-    for part, poses, vertices in (("skin", names, s.vertices), ("tongue", TONGUE_POSES, s.tongue_vertices)):
+    tongue_names = [f"tongue{name}" for name in s.tongue_poses]
+    for part, poses, vertices in (("skin", names, s.vertices), ("tongue", tongue_names, s.tongue_vertices)):
         neutral = neutrals[part] = _floats(rng, vertices, 3) * np.float32(5)
         deltas = {name: _floats(rng, vertices, 3) * np.float32(0.4) for name in poses}
         arrays = {"poseNames": np.array([b"neutral", *(name.encode() for name in poses)]), "neutral": neutral, **deltas}
         if part == "skin":
-            arrays["frontalMask"] = np.sort(rng.permutation(vertices)[: vertices * 2 // 3]).astype(np.int32)
+            arrays["frontalMask"] = np.sort(rng.permutation(vertices)[: s.masked or vertices * 2 // 3]).astype(np.int32)
         np.savez(folder / f"bs_{part}{suffix}.npz", rig_version=np.array(b"1"), **arrays)
         sides = [name.replace("Left", "").replace("Right", "") for name in poses]
         symmetry = [sides.index(side) if sides.count(side) == 2 and part == "skin" else -1 for side in sides]
@@ -287,7 +305,7 @@ def _blendshape_paths(suffix: str) -> dict[str, dict[str, str]]:
 
 
 def _floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _json(folder: Path, name: str, content: dict[str, Any]) -> None:

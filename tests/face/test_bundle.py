@@ -59,7 +59,7 @@ def test_a_regression_bundle(tmp_path: Path) -> None:
     np.testing.assert_array_equal(identity.implicit_emotion, database["emo_db"][4 + 2])
     assert identity.parameters.right_eye_rot_y_offset == -2.0 and identity.parameters.blink_offset == 0.0
     rig, stored = identity.skin, np.load(tmp_path / "bs_skin.npz")
-    assert rig.names[17] == "jawOpen" and sum(rig.active) == 43
+    assert rig.names[17] == "jawOpen" and sum(rig.poses.active) == 43
     np.testing.assert_array_equal(rig.deltas[17], stored["jawOpen"])
     np.testing.assert_array_equal(rig.mask, stored["frontalMask"])
     assert identity.tongue.mask is None and rig.parameters.template_bb_size == 30.0

@@ -142,6 +142,51 @@ def test_settings_of_one_track(bundle: Bundle) -> None:
     assert face.parameters(1).skin_strength == 0.5
 
 
+def test_poses_of_one_track_while_it_runs(bundle: Bundle, device: str) -> None:
+    """The middle track loses and gains poses, weights are multiplied and raised; the others do not notice."""
+    face, found = executor(bundle, 3, device), []
+    poses = bundle.identities[0].skin.poses
+    for track in range(3):
+        feel(face, track)
+    assert face.skin_solver is not None and face.tongue_solver is not None
+    fewer = [on and pose % 3 > 0 for pose, on in enumerate(poses.active)]
+    halves = torch.linspace(0.5, 1.5, 52)
+    for begin in range(0, SAMPLES, 1500):
+        if begin == 1500:
+            face.skin_solver.set_poses(1, active=fewer, multipliers=halves, offsets=[0.25] * 52)
+            face.tongue_solver.set_poses(1, active=[0] * 7, offsets=[0.0] * 7)
+        if begin == 3000:
+            face.skin_solver.set_poses(1, active=poses.active, cancel=range(52), multipliers=[1.0] * 52)
+        for track in range(3):
+            face.audio[track].accumulate(clip(0)[begin : begin + 1500])
+        found += face.run()
+        changed = next(frames for frames in reversed(found) if frames.track == 1)
+        assert changed.weights is not None
+        if begin == 1500:
+            inactive = torch.tensor(fewer).logical_not()
+            assert (changed.weights[:, :52][:, inactive] == 0.25).all() and (changed.weights[:, 52:] == 0).all()
+            assert (changed.weights[:, :52] <= halves.to(device) + 0.25).all()
+    for track in range(3):
+        face.audio[track].close()
+    found += face.run()
+    for track in (0, 2):
+        assert_same(joined(found, track), whole(bundle), device)
+    assert face.skin_solver.poses(0) == poses and face.skin_solver.poses(1).offsets == (0.25,) * 52
+
+
+def test_the_emotions_that_were_used(bundle: Bundle) -> None:
+    face = executor(bundle)
+    feel(face, 0)
+    face.audio[0].accumulate(clip(0))
+    face.audio[0].close()
+    seen = []
+    while face.ready_tracks():
+        face.execute(lambda frame: seen.append((frame.timestamps[0], frame.emotions)))  # type: ignore[func-returns-value]
+    assert len(seen) == face.total_frames(0)
+    for moment, emotions in seen:
+        assert emotions is not None and torch.equal(emotions[0], face.emotions[0].read(moment))
+
+
 def test_only_weights_are_the_same_weights(bundle: Bundle) -> None:
     """What the solver does not look at is then not computed."""
     rate = executor(bundle).frame_rate if bundle.info.kind == "regression" else None

@@ -110,21 +110,41 @@ def test_the_sdk_interface(model: Path) -> None:
         sdk.process_audio(np.zeros(100, np.int16))
 
 
+LIVE_LINK_FACE = (
+    "Timecode,BlendShapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
+    "EyeWideLeft,EyeBlinkRight,EyeLookDownRight,EyeLookInRight,EyeLookOutRight,EyeLookUpRight,EyeSquintRight,"
+    "EyeWideRight,JawForward,JawRight,JawLeft,JawOpen,MouthClose,MouthFunnel,MouthPucker,MouthRight,MouthLeft,"
+    "MouthSmileLeft,MouthSmileRight,MouthFrownLeft,MouthFrownRight,MouthDimpleLeft,MouthDimpleRight,MouthStretchLeft,"
+    "MouthStretchRight,MouthRollLower,MouthRollUpper,MouthShrugLower,MouthShrugUpper,MouthPressLeft,MouthPressRight,"
+    "MouthLowerDownLeft,MouthLowerDownRight,MouthUpperUpLeft,MouthUpperUpRight,BrowDownLeft,BrowDownRight,BrowInnerUp,"
+    "BrowOuterUpLeft,BrowOuterUpRight,CheekPuff,CheekSquintLeft,CheekSquintRight,NoseSneerLeft,NoseSneerRight,"
+    "TongueOut,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw,LeftEyePitch,LeftEyeRoll,RightEyeYaw,RightEyePitch,RightEyeRoll"
+)
+
+
 def test_weights_as_files(tmp_path: Path) -> None:
     names = ("jawOpen", "tongueOut", "tongueUp")
     weights = torch.tensor([[0.25, 0.5, 9.0]] * 61)
     for ending in ("csv", "json", "npz"):
         save(tmp_path / f"weights.{ending}", weights, names, 60.0)
     rows = list(csv.reader((tmp_path / "weights.csv").open()))
-    assert rows[0][:4] == ["Timecode", "BlendShapeCount", "JawOpen", "TongueOut"] and len(rows[0]) == 2 + 2 + 9
-    assert rows[1][:4] == ["00:00:00:00.000", "11", "0.25", "0.5"] and rows[61][0] == "00:00:01:00.000"
+    assert ",".join(rows[0]) == LIVE_LINK_FACE
+    assert rows[1][:2] == ["00:00:00:00.000", "61"] and rows[61][0] == "00:00:01:00.000"
+    row = dict(zip(rows[0], rows[1], strict=True))
+    assert (row.pop("JawOpen"), row.pop("TongueOut")) == ("0.25", "0.5")
+    assert set(list(row.values())[2:]) == {"0"}
     content = json.loads((tmp_path / "weights.json").read_text())
     assert content["facsNames"] == list(names) and content["weightMat"][3] == [0.25, 0.5, 9.0]
-    assert (content["exportFps"], content["numPoses"], content["numFrames"]) == (60.0, 3, 61)
+    assert (content["numPoses"], content["numFrames"]) == (3, 61)
+    assert '"exportFps": 60,' in (tmp_path / "weights.json").read_text()
     stored = np.load(tmp_path / "weights.npz")
     np.testing.assert_array_equal(stored["weights"], weights)
     with pytest.raises(ValueError, match=r"weights are written as .csv, .json, .npz, not as .txt"):
         save(tmp_path / "weights.txt", weights, names, 60.0)
+    with pytest.raises(ValueError, match="no weight has one of ARKit's names"):
+        save(tmp_path / "weights.csv", weights, ("smile", "tongueUp", "tongueDown"), 60.0)
+    save(tmp_path / "empty.csv", weights[:0], names, 60.0)
+    assert (tmp_path / "empty.csv").read_text().count("\n") == 1
 
 
 def test_the_command_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,4 +187,8 @@ def test_progress_and_parts(model: Path) -> None:
     seen: list[tuple[int, int]] = []
     face = Audio2Face(model, weights=Part.TONGUE)
     result = face(syllables(1.0), progress=lambda done, total: seen.append((done, total)))
-    assert result.names == tuple(bundles.TONGUE_POSES) and seen[-1] == (60, 60) and len(seen) == 2
+    assert (
+        result.names == tuple(f"tongue{name}" for name in bundles.Sizes.tongue_poses)
+        and seen[-1] == (60, 60)
+        and len(seen) == 2
+    )

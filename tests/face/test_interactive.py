@@ -22,7 +22,7 @@ from avatorch.face import (
 from face import bundles
 
 CLIP = torch.randn(1500, generator=torch.Generator().manual_seed(4)) * 0.05
-NAMES = ("skin", "tongue", "jaw", "eyes", "weights")
+NAMES = ("skin", "tongue", "jaw", "eyes", "weights", "emotions")
 
 
 @pytest.fixture(scope="module", params=["regression", "diffusion"])
@@ -83,6 +83,13 @@ def test_layers(bundle: Bundle) -> None:
     face.set_parameters(skin_strength=0.5)
     assert not face.is_valid(Layer.SKIN) and not face.is_valid(Layer.BLENDSHAPE_WEIGHTS)
     assert face.is_valid(Layer.INFERENCE) and face.is_valid(Layer.TONGUE)
+    list(face.compute_all_frames())
+    face.set_solver_poses("tongue", offsets=[0.5] * 7)
+    assert face.is_valid(Layer.TONGUE_SOLVER_PREPARE) and not face.is_valid(Layer.BLENDSHAPE_WEIGHTS)
+    face.set_solver_poses("tongue", active=[False] * 7)
+    assert not face.is_valid(Layer.TONGUE_SOLVER_PREPARE)
+    weights = face.compute_frame(2).weights
+    assert weights is not None and (weights[:, 52:] == 0.5).all() and not (weights[:, :52] == 0.5).all()
     list(face.compute_all_frames())
     face.invalidate(Layer.INFERENCE)
     valid = [layer for layer in Layer if face.is_valid(layer)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,6 +158,56 @@ def test_a_derivative_is_refused_and_shapes_are_known() -> None:
         solve(*arguments)
 
 
+# Which of normal, rhs, previous, temporal, upper, pairs are mapped, and where.
+MAPPED = {
+    "tracks of one matrix": (None, 0, 0, 0, None, None),
+    "a matrix each": (0, 1, 0, 0, None, None),
+    "matrices alone": (2, None, None, None, None, None),
+    "the last weights alone": (None, None, 1, None, None, None),
+    "bounds": (None, 0, None, None, 0, None),
+    "pairs and all": (0, 0, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("tracks", [0, 1, 3])
+@pytest.mark.parametrize("matrices", ["one", "each"])
+@pytest.mark.parametrize("mapped", MAPPED.values(), ids=MAPPED)
+def test_vmap_is_a_loop(mapped: tuple[int | None, ...], matrices: str, tracks: int, device: str) -> None:
+    count = 1 if matrices == "one" else tracks
+    matrix = torch.eye(4) + 0.3 * torch.randn(4, count, 4, 4)
+    slices = [
+        matrix @ matrix.mT, torch.randn(4, tracks, 2, 4), torch.rand(4, tracks, 4), torch.rand(4, tracks),
+        torch.rand(4, 4), torch.tensor([[[0, 1]], [[1, 2]], [[3, 0]], [[2, 3]]]),
+    ]  # fmt: skip
+    slices = [values.to(device) for values in slices]
+    given = [values[0] if dim is None else values.movedim(0, dim) for values, dim in zip(slices, mapped, strict=True)]
+    found = torch.vmap(solve, in_dims=mapped)(*given)
+    expected = [
+        solve(*(values[0 if dim is None else index] for values, dim in zip(slices, mapped, strict=True)))
+        for index in range(4)
+    ]
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=1e-6)
+    out = torch.vmap(solve, in_dims=mapped, out_dims=2)(*given)
+    assert torch.equal(out.movedim(2, 0), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_autocast_computes_in_float32(dtype: torch.dtype, device: str) -> None:
+    matrix = torch.eye(5) + 0.2 * torch.randn(2, 5, 5)
+    given = [
+        (matrix @ matrix.mT), torch.randn(2, 3, 5), torch.rand(2, 5), torch.rand(2), torch.ones(5),
+    ]  # fmt: skip
+    given = [values.to(device, dtype) for values in given]
+    pairs = torch.tensor([[0, 2]], device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        found = solve(*given, pairs)
+    wide = [values.float() if dtype.itemsize == 2 else values for values in given]
+    assert found.dtype == wide[0].dtype and torch.equal(found, solve(*wide, pairs))
+    if dtype.itemsize == 2:
+        with pytest.raises(TypeError, match="expected float32 or float64"):
+            solve(*given, pairs)
+
+
 def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
     identity = read_bundle(bundles.make_regression(tmp_path)).identities[0]
     for rig in (identity.skin, identity.tongue):
@@ -164,10 +215,12 @@ def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
         solver.set_parameters(1, SolverParameters(0.2, 0.1, 0.7, 3.0, 20.0))
         targets = rig.neutral.flatten()[solver.columns.cpu()] + torch.randn(2, 5, len(solver.columns))
         found = solver.solve([0, 1], targets.to(device)).cpu()
-        active = [index for index, on in enumerate(rig.active) if on]
+        active = [index for index, on in enumerate(rig.poses.active) if on]
         vertices = torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
         deltas = rig.deltas[active][:, vertices].flatten(1).double()
-        mirrored, cancelled = active_pairs(rig.symmetry, rig.active), active_pairs(rig.cancel, rig.active)
+        mirrored, cancelled = (
+            active_pairs(pairs, rig.poses.active) for pairs in (rig.poses.symmetry, rig.poses.cancel)
+        )
         for track in range(2):
             a, factor = reference.system(deltas, rig.neutral.double(), mirrored, solver.parameters(track))
             last = torch.zeros(len(active), dtype=torch.float64)
@@ -176,14 +229,77 @@ def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
                 last = reference.weights(a, deltas @ away.double() + factor * last, cancelled)
                 expected = torch.zeros(len(rig.names))
                 expected[active] = last.float()
-                expected = expected * rig.multipliers + rig.offsets
+                expected = expected * torch.tensor(rig.poses.multipliers) + torch.tensor(rig.poses.offsets)
                 torch.testing.assert_close(found[track, frame], expected, atol=2e-5, rtol=0)
+
+
+def test_poses_of_each_track(tmp_path: Path, device: str) -> None:
+    """Beside the reference, while the middle track's active, cancel and symmetry sets change with every frame."""
+    rig = read_bundle(bundles.make_regression(tmp_path)).identities[0].skin
+    rng = np.random.default_rng(6)
+    solver = BlendshapeSolver(rig, 3, device)
+    neutral, vertices = rig.neutral.double(), torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
+    deltas = rig.deltas[:, vertices].flatten(1).double()
+    last = torch.zeros(3, 52, dtype=torch.float64)
+    for _ in range(5):
+        groups, factors = rng.integers(-1, 30, (2, 52)).tolist(), rng.normal(size=(2, 52)).tolist()
+        active = (rng.random(52) < 0.6).tolist()
+        solver.set_poses(
+            1, active=active, cancel=groups[0], symmetry=groups[1], multipliers=factors[0], offsets=factors[1]
+        )
+        targets = rig.neutral.flatten()[solver.columns.cpu()] + torch.randn(3, 1, len(solver.columns))
+        found = solver.solve([2, 1, 0], targets.to(device)).cpu()
+        for row, track in enumerate((2, 1, 0)):
+            poses = solver.poses(track)
+            on = torch.tensor(poses.active).nonzero().flatten()
+            mirrored, cancelled = (active_pairs(pairs, poses.active) for pairs in (poses.symmetry, poses.cancel))
+            a, factor = reference.system(deltas[on], neutral, mirrored, rig.parameters)
+            away = (targets[row, 0] - rig.neutral[vertices].flatten()).double()
+            x = reference.weights(a, deltas[on] @ away + factor * last[track, on], cancelled)
+            last[track] = 0
+            last[track, on] = x
+            expected = last[track] * torch.tensor(poses.multipliers) + torch.tensor(poses.offsets)
+            torch.testing.assert_close(found[row, 0], expected.float(), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["exact", "admm"])
+def test_changed_poses_are_those_of_a_rig_that_has_them(tmp_path: Path, method: str) -> None:
+    rig = read_bundle(bundles.make_regression(tmp_path)).identities[0].skin
+    lists = {"active": [pose % 4 > 0 for pose in range(52)], "cancel": [pose // 2 for pose in range(52)]}
+    solver = BlendshapeSolver(rig, 2, method=method)
+    solver.set_poses(1, **lists)
+    other = BlendshapeSolver(replace(rig, poses=rig.poses.changed(**lists)), 2, method=method)
+    targets = rig.neutral.flatten()[solver.columns] + torch.randn(2, 6, len(solver.columns))
+    assert torch.equal(solver.solve([0, 1], targets)[1], other.solve([0, 1], targets)[1])
+    untouched = BlendshapeSolver(rig, 1, method=method).solve([0], targets[:1].repeat(1, 2, 1))
+    assert torch.equal(solver.solve([0], targets[:1])[0], untouched[0, 6:])
+
+
+@pytest.mark.parametrize(
+    ("lists", "code", "sentence"),
+    [
+        ({"active": [1] * 51}, "eMismatch", "active has 51 values, expected 52"),
+        ({"active": [2] + [1] * 51}, "eOutOfRange", r"active\[0\] is 2, expected true or false"),
+        ({"cancel": [0, -2] + [0] * 50}, "eOutOfRange", r"cancel\[1\] is -2, expected a whole number of at least -1"),
+        ({"symmetry": [0.5] * 52}, "eOutOfRange", r"symmetry\[0\] is 0.5, expected a whole number"),
+        ({"multipliers": [1.0] * 51 + [float("nan")]}, "eNotANumber", r"multipliers\[51\] is not a number"),
+        ({"offsets": [float("inf")] * 52}, "eOutOfRange", r"offsets\[0\] is inf, expected a finite number"),
+        ({"offsets": ["1"] * 52}, "eOutOfRange", r"offsets\[0\] is '1', expected a finite number"),
+        ({"upper": [1.0] * 52}, "eInvalidValue", "there is no list 'upper' of poses, expected one of active, cancel"),
+    ],
+)
+def test_poses_that_cannot_be(tmp_path: Path, lists: dict[str, list[float]], code: str, sentence: str) -> None:
+    rig = read_bundle(bundles.make_regression(tmp_path)).identities[0].skin
+    solver = BlendshapeSolver(rig, 1)
+    with pytest.raises(FaceError, match=sentence) as caught:
+        solver.set_poses(0, **lists)
+    assert caught.value.code == code and solver.poses(0) == rig.poses
 
 
 def test_known_weights_come_back(tmp_path: Path) -> None:
     """Without regularisation a pose of the rig is found again, by both methods."""
     rig = read_bundle(bundles.make_regression(tmp_path, bundles.Sizes(vertices=150))).identities[0].skin
-    weights = torch.rand(1, 4, len(rig.names)) * torch.tensor(rig.active)
+    weights = torch.rand(1, 4, len(rig.names)) * torch.tensor(rig.poses.active)
     for method, tolerance in (("exact", 1e-5), ("admm", 1e-2)):
         solver = BlendshapeSolver(rig, 1, method=method)
         solver.set_parameters(0, SolverParameters(0, 0, 0, 0))

@@ -30,6 +30,7 @@ class Gate(Network):
 
     def __init__(self, network: Network) -> None:
         vars(self).update(vars(network))
+        self.network = network  # closes when nobody has it
         self.entered = threading.Semaphore(0)  # runs that began
         self.open = threading.Event()
         self.failing = False

@@ -13,7 +13,7 @@ from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.interactive import InteractiveExecutor, Layer
 from avatorch.face.model import Audio2Face, FaceStream
-from avatorch.face.parameters import AnimatorParameters, SolverParameters
+from avatorch.face.parameters import AnimatorParameters, SolverParameters, SolverPoses
 from avatorch.face.rig import Rig
 from avatorch.face.sdk import Audio2FaceSDK
 from avatorch.face.solver import BlendshapeSolver
@@ -41,6 +41,7 @@ __all__ = [
     "Part",
     "Rig",
     "SolverParameters",
+    "SolverPoses",
     "read_bundle",
     "save",
 ]

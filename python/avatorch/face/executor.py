@@ -24,9 +24,12 @@ from torch import Tensor
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, TongueAnimator
 from avatorch.face.bundle import Bundle
+from avatorch.face.engine.blendshapes import FeatureFace
+from avatorch.face.engine.choice import AnyNetwork, choose_network, torch_inference
+from avatorch.face.engine.session import TorchNetwork
 from avatorch.face.errors import FaceError
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
-from avatorch.face.network import Network, open_network
+from avatorch.face.network import Network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
@@ -57,6 +60,7 @@ class Frames:
     jaw: Tensor | None = None  # [F, 4, 4], acting on columns; the SDK's order of numbers is its transpose
     eyes: Tensor | None = None  # [F, 2, 3], degrees about x, y, z; right, left
     weights: Tensor | None = None  # [F, poses], skin, then tongue
+    emotions: Tensor | None = None  # [F, emotions], what the network was told, on the CPU; always there
 
     def __len__(self) -> int:
         return len(self.timestamps) - 1
@@ -89,11 +93,15 @@ class Executor:
         method: str = "exact",
         tf32: bool = False,
         tensorrt: bool = False,
-        network: Network | None = None,
+        engine: str = "auto",
+        precision: str = "float32",
+        network: AnyNetwork | None = None,
     ) -> None:
         """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
         each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
         are for diffusion networks; unless `constant_noise` is off, every inference has the same.
+        `engine` says what computes the network: "torch", with its `precision`, "onnx" for ONNX Runtime, or "auto":
+        torch where it knows the network's structure; else `why` says what it stumbled over.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
         if tracks < 1:
@@ -107,15 +115,26 @@ class Executor:
         self.device = _device(device)
         self.geometry, self.weights = geometry, weights
         self.clock = Clock.of(bundle.info, frame_rate)
-        self._at_once = max(1, windows_per_execution) if bundle.info.kind == "regression" else 1
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else input_strength
-        self.network = network or open_network(bundle.network, bundle.info, self.device, tf32=tf32, tensorrt=tensorrt)
+        self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
+        self.why = self.network.why
+        torch_network = self.network if isinstance(self.network, TorchNetwork) else None
+        self._by_features = torch_network is not None and not geometry
+        # Blocks of a diffusion network go together where ONNX Runtime does not need the state between them.
+        several = bundle.info.kind == "regression" or (torch_network is not None and self.device.type == "cuda")
+        self._at_once = max(1, windows_per_execution) if several else 1
         self.inference: Inference
-        if bundle.info.kind == "regression":
+        if torch_network is not None:
+            self.inference = torch_inference(
+                torch_network, bundle, self.identity, tracks, noise, constant_noise, seed, features=self._by_features
+            )
+        elif bundle.info.kind == "regression":
+            assert isinstance(self.network, Network)
             self.inference = RegressionInference(bundle, self.identity, self.device, self.network)
         else:
+            assert isinstance(self.network, Network)
             self.inference = DiffusionInference(
                 bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
             )
@@ -132,6 +151,12 @@ class Executor:
         self.tongue_solver = (
             BlendshapeSolver(identity.tongue, tracks, device, method) if self.weights & Part.TONGUE else None
         )
+        self.features = None
+        if isinstance(self.network, TorchNetwork) and self._by_features:
+            maps = self.network.feature_maps(identity, self.bundle.identities.index(identity))
+            self.features = FeatureFace(maps, identity, tracks, float(seconds), self.skin_solver, self.tongue_solver)
+            self.skin = self.tongue = self.jaw = self.eyes = None
+            return
         # Where nobody asks for the skin itself, only what the solver looks at is animated.
         only = self.skin_solver.columns if self.skin_solver and not self.geometry & Part.SKIN else None
         self._skin_columns = only
@@ -215,14 +240,14 @@ class Executor:
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes some of them, for the frames that follow."""
         self._parameters[track] = self._parameters[track].changed(**settings)
-        for animator in (self.skin, self.tongue, self.jaw, self.eyes):
+        for animator in (self.skin, self.tongue, self.jaw, self.eyes, self.features):
             if animator:
                 animator.set_parameters(track, self._parameters[track])
 
     def reset(self, track: int) -> None:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
         self.inferences_made[track] = 0
-        for part in (self.inference, self.skin, self.eyes, self.skin_solver, self.tongue_solver):
+        for part in (self.inference, self.skin, self.eyes, self.features, self.skin_solver, self.tongue_solver):
             if part:
                 part.reset(track)
 
@@ -238,7 +263,7 @@ class Executor:
             if any(self.available_executions(track) for track in range(self.tracks)):
                 raise FaceError("eEmotionNotAvailable", "samples are there, emotions for them are not")
             raise FaceError("eNoTracksToExecute", "no track has the samples for an inference")
-        results = self._animate_groups(counts, self._infer(counts))
+        results = self._animate_groups(counts, *self._infer(counts))
         if callback is not None:
             for frames in results:
                 for frame in frames.each():
@@ -267,8 +292,8 @@ class Executor:
         """The last moment whose emotion an inference reads."""
         return self.clock.frames.target((inference + 1) * self.clock.frames_per_inference - 1)
 
-    def _infer(self, counts: dict[int, int]) -> dict[int, Tensor]:
-        """Rows [F, values] of each track, from the next inferences of it."""
+    def _infer(self, counts: dict[int, int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Rows [F, values] of each track, from the next inferences of it, and their emotions [F, emotions]."""
         tracks, windows, emotions, numbers = [], [], [], []
         for track, count in counts.items():
             made = self.inferences_made[track]
@@ -278,14 +303,17 @@ class Executor:
                 windows.append(self.audio[track].read(start, self.bundle.info.window, self._input_strength))
                 emotions.append(torch.stack([self.emotions[track].read(target) for target in self._targets(number)]))
                 numbers.append(number)
-        rows = self.inference.infer(tracks, torch.stack(windows), torch.stack(emotions), numbers)
-        by_track, at = {}, 0
+        told = torch.stack(emotions)  # [R, F, emotions]
+        rows = self.inference.infer(tracks, torch.stack(windows), told, numbers)
+        rows_of, told_of, at = {}, {}, 0
         for track, count in counts.items():
-            by_track[track] = rows[at : at + count].flatten(0, 1)
+            rows_of[track], told_of[track] = (some[at : at + count].flatten(0, 1) for some in (rows, told))
             at += count
-        return by_track
+        return rows_of, told_of
 
-    def _animate_groups(self, counts: dict[int, int], rows: dict[int, Tensor]) -> list[Frames]:
+    def _animate_groups(
+        self, counts: dict[int, int], rows: dict[int, Tensor], emotions: dict[int, Tensor]
+    ) -> list[Frames]:
         """Tracks of which equally many frames are given out go through the animators together."""
         groups: dict[tuple[int, int], list[int]] = {}
         for track, count in counts.items():
@@ -304,13 +332,19 @@ class Executor:
                 first = self.inferences_made[track] * self.clock.frames_per_inference + skipped - self.clock.first_frame
                 times = tuple(self.clock.timestamp(first + frame) for frame in range(frames + 1))
                 own = {name: value[index] for name, value in parts.items()} if frames else {}
+                own["emotions"] = emotions[track][skipped : skipped + frames]
                 results[track] = Frames(track, first, times, **own)
         for track, count in counts.items():
             self.inferences_made[track] += count
         return [results[track] for track in counts if len(results[track])]
 
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
-        """Rows of the network's result [R, F, values] to the parts asked for, by name. `alone`: each follows none."""
+        """Rows of the network's result [R, F, values], or its features, to the parts asked for, by name.
+
+        `alone`: each follows none.
+        """
+        if self.features:
+            return {"weights": self.features.weights(tracks, rows, alone=alone)}
         info, parts = self.bundle.info, {}
         sizes = [info.skin_values, info.tongue_values, info.jaw_values, info.eye_values]
         skin, tongue, jaw, eyes = rows.split(sizes, -1)

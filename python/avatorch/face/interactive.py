@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames
 from avatorch.face.inference import DiffusionInference
 from avatorch.face.parameters import SolverParameters
+from avatorch.face.solver import BlendshapeSolver
 
 
 class Layer(IntEnum):
@@ -101,11 +102,16 @@ class InteractiveExecutor:
 
     def set_solver_parameters(self, part: str, parameters: SolverParameters) -> None:
         """Changes those of the solver of the "skin" or the "tongue"."""
-        solver = {"skin": self._executor.skin_solver, "tongue": self._executor.tongue_solver}.get(part)
-        if solver is None:
-            raise FaceError("eInvalidValue", f"there is no solver of {part!r}")
-        solver.set_parameters(0, parameters)
+        self._solver(part).set_parameters(0, parameters)
         self.invalidate(Layer.SKIN_SOLVER_PREPARE if part == "skin" else Layer.TONGUE_SOLVER_PREPARE)
+
+    def set_solver_poses(self, part: str, **lists: Sequence[float] | Tensor) -> None:
+        """Changes the poses of the solver of the "skin" or the "tongue", as BlendshapeSolver.set_poses does."""
+        self._solver(part).set_poses(0, **lists)
+        if lists.keys() <= {"multipliers", "offsets"}:
+            self.invalidate(Layer.BLENDSHAPE_WEIGHTS)
+        else:
+            self.invalidate(Layer.SKIN_SOLVER_PREPARE if part == "skin" else Layer.TONGUE_SOLVER_PREPARE)
 
     def interrupt(self) -> None:
         """Ends `compute_all_frames`, from any thread, with the error eInterrupted."""
@@ -123,7 +129,7 @@ class InteractiveExecutor:
         if face.eyes:
             face.eyes.set_live_time(0, frame / clock.frame_rate)
         parts = face.animate([0], rows[None], alone=True)
-        return _frames(face, frame, 1, parts)
+        return self._frames(frame, 1, parts)
 
     @torch.no_grad()
     def compute_all_frames(self) -> Iterator[Frames]:
@@ -143,8 +149,14 @@ class InteractiveExecutor:
             rows = self._infer(number)
             if begin < end:
                 parts = face.animate([0], rows[None, begin - first : end - first])
-                yield _frames(face, begin, end - begin, parts)
+                yield self._frames(begin, end - begin, parts)
         self._valid = set(LAYERS)
+
+    def _solver(self, part: str) -> BlendshapeSolver:
+        solver = {"skin": self._executor.skin_solver, "tongue": self._executor.tongue_solver}.get(part)
+        if solver is None:
+            raise FaceError("eInvalidValue", f"there is no solver of {part!r}")
+        return solver
 
     def _check_closed(self) -> None:
         if not self.audio.is_closed or not self.emotions.is_closed:
@@ -180,11 +192,15 @@ class InteractiveExecutor:
         face = self._executor
         start, per = face.clock.inferences.start(number), face.clock.frames_per_inference
         window = self.audio.read(start, face.bundle.info.window, face.input_strength)
-        moments = [face.clock.frames.target(number * per + frame) for frame in range(per)]
-        emotions = torch.stack([self.emotions.read(moment) for moment in moments])
+        emotions = self._emotions_of(range(number * per, number * per + per))
         return face.inference.infer([0], window[None], emotions[None], [number])[0]
 
+    def _emotions_of(self, numbers: range) -> Tensor:
+        """Of frames counted from the first that is computed, which may be before the samples. [F, emotions]"""
+        return torch.stack([self.emotions.read(self._executor.clock.frames.target(number)) for number in numbers])
 
-def _frames(face: Executor, first: int, count: int, parts: dict[str, Tensor]) -> Frames:
-    times = tuple(face.timestamp(first + frame) for frame in range(count + 1))
-    return Frames(0, first, times, **{name: value[0] for name, value in parts.items()})
+    def _frames(self, first: int, count: int, parts: dict[str, Tensor]) -> Frames:
+        times = tuple(self.timestamp(first + frame) for frame in range(count + 1))
+        begin = first + self._executor.clock.first_frame
+        emotions = self._emotions_of(range(begin, begin + count))
+        return Frames(0, first, times, emotions=emotions, **{name: value[0] for name, value in parts.items()})

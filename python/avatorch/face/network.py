@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avatorch.face import sessions
 from avatorch.face.bundle import NetworkInfo
+from avatorch.face.engine.merge import merged_copies
 from avatorch.face.errors import FaceError
+from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -36,59 +41,72 @@ class Network:
         tensorrt: bool = False,
     ) -> None:
         self.device = device
-        # Not the current one: the default stream is 0, which ONNX Runtime cannot be told from none.
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.why = ""  # this and not torch
         self._runtime = load_runtime()
-        self._session = self._open(path, tf32, tensorrt)
-        for kind, nodes, expected in (
-            ("input", self._session.get_inputs, inputs),
-            ("output", self._session.get_outputs, outputs),
-        ):
+        try:
+            threads = torch.get_num_threads() if device.type == "cpu" else 0
+            identity = sessions.identity_of(path, device, tf32, tensorrt, threads)
+        except OSError as error:
+            raise FaceError("eOpenFileFailed", f"{path.name}: cannot be read: {error.strerror}") from None
+        self._shared = sessions.take(identity, lambda: self._open(path, tf32, tensorrt))
+        self._close = weakref.finalize(self, sessions.give_back, identity)
+        self._close.atexit = False
+        session = self._shared.session
+        for kind, nodes, expected in (("input", session.get_inputs, inputs), ("output", session.get_outputs, outputs)):
             try:
                 found = {node.name: (node.type, node.shape) for node in nodes()}
             except UnicodeDecodeError:
                 raise FaceError("eReadFileFailed", f"{path.name}: has an {kind} whose name is not UTF-8") from None
             self._check(path.name, kind, found, expected)
 
+    def close(self) -> None:
+        """It cannot be run again; its memory is freed on a CPU, and on a GPU kept for whoever opens the same file."""
+        self._close()
+
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Results by name, of the shapes given."""
-        binding = self._session.io_binding()
+        if not self._close.alive:
+            raise FaceError("eNotInitialized", "the network is closed, expected it open")
         held = {name: tensor.to(self.device, torch.float32).contiguous() for name, tensor in inputs.items()}
         results = {name: torch.empty(shape, device=self.device) for name, shape in outputs.items()}
+        with self._shared.lock:
+            failure = self._run(held, results)
+        if failure:  # Not within `except`: its traceback would keep what was bound.
+            raise FaceError("eMismatch", f"the network cannot be run: {failure}")
+        return results
+
+    def _run(self, inputs: dict[str, Tensor], results: dict[str, Tensor]) -> str:
+        """Writes the results; says what is wrong, nothing if all went well."""
+        session, stream = self._shared.session, self._shared.stream
+        binding, options = session.io_binding(), self._runtime.RunOptions()
         place = (self.device.type, self.device.index or 0)
         number = importlib.import_module("numpy").float32
-        for name, tensor in held.items():
+        for name, tensor in inputs.items():
             binding.bind_input(name, *place, number, tuple(tensor.shape), tensor.data_ptr())
         for name, tensor in results.items():
             binding.bind_output(name, *place, number, tuple(tensor.shape), tensor.data_ptr())
-        options = self._runtime.RunOptions()
-        try:
-            if self._stream is None:
-                self._session.run_with_iobinding(binding, options)
-            else:
-                self._run_on_stream(binding, options, [*held.values(), *results.values()])
-        except Exception as error:  # ONNX Runtime's exceptions have no common type but this
-            raise FaceError("eMismatch", f"the network cannot be run: {_first_line(error)}") from None
-        return results
-
-    def _run_on_stream(self, binding: Any, options: Any, tensors: list[Tensor]) -> None:
-        """On the session's stream, after what the current one holds, and before what follows there."""
-        assert self._stream is not None
+        if stream is None:
+            return _failure(session, binding, options)
+        # On the session's stream, after what the current one holds, and before what follows there.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         current = torch.cuda.current_stream(self.device)
-        self._stream.wait_stream(current)
-        self._session.run_with_iobinding(binding, options)
-        current.wait_stream(self._stream)
-        for tensor in tensors:
-            tensor.record_stream(self._stream)
+        stream.wait_stream(current)
+        try:
+            return _failure(session, binding, options)
+        finally:  # A run that failed may have begun.
+            current.wait_stream(stream)
+            for tensor in (*inputs.values(), *results.values()):
+                tensor.record_stream(stream)
 
-    def _open(self, path: Path, tf32: bool, tensorrt: bool) -> Any:
+    def _open(self, path: Path, tf32: bool, tensorrt: bool) -> SharedSession:
+        # Not the current stream: the default one is 0, which ONNX Runtime cannot be told from none.
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4
         providers: list[Any] = ["CPUExecutionProvider"]
-        if self._stream is not None:
+        if stream is not None:
             available = self._runtime.get_available_providers()
-            where = {"device_id": self.device.index or 0, "user_compute_stream": str(self._stream.cuda_stream)}
+            where = {"device_id": self.device.index or 0, "user_compute_stream": str(stream.cuda_stream)}
             wanted = ["TensorrtExecutionProvider"] if tensorrt else []
             for provider in [*wanted, "CUDAExecutionProvider"]:
                 if provider not in available:
@@ -104,16 +122,20 @@ class Network:
         else:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            merged = merged_copies(path)
+            if merged:  # tensors in other files are still beside this one
+                options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+            source = merged or str(path)
+            session = self._runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise FaceError(
                 "eReadFileFailed", f"{path.name}: is no network that ONNX Runtime opens: {_first_line(error)}"
             ) from None
-        if self._stream is not None and session.get_providers()[0] == "CPUExecutionProvider":
+        if stream is not None and session.get_providers()[0] == "CPUExecutionProvider":
             raise RuntimeError(
                 f"onnxruntime could not start on {self.device}: its CUDA libraries must be those of torch's version"
             )
-        return session
+        return SharedSession(session, stream)
 
     def _check(self, file: str, kind: str, found: dict[str, Any], expected: Shapes) -> None:
         for name, shape in expected.items():
@@ -175,6 +197,15 @@ def load_runtime() -> ModuleType:
         raise ImportError(
             "faces need the package onnxruntime: pip install 'avatorch[face]', or 'avatorch[face-cuda]' for a GPU"
         ) from error
+
+
+def _failure(session: Any, binding: Any, options: Any) -> str:
+    """Runs; the first line of what went wrong, if anything did."""
+    try:
+        session.run_with_iobinding(binding, options)
+    except Exception as error:  # ONNX Runtime's exceptions have no common type but this
+        return _first_line(error)
+    return ""
 
 
 def _first_line(error: Exception) -> str:

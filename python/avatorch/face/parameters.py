@@ -1,10 +1,14 @@
-"""What can be set of a face while it runs: strengths, offsets and smoothing, each with its range."""
+"""What can be set of a face while it runs: strengths, offsets, smoothing and poses, each with its range."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
 
 from avatorch.face.errors import FaceError
 from avatorch.face.record import Record
@@ -91,6 +95,49 @@ class SolverParameters:
     def without_time(self) -> SolverParameters:
         """The same for a frame that follows none."""
         return dataclasses.replace(self, temporal_smoothing=0.0)
+
+
+@dataclass(frozen=True)
+class SolverPoses:
+    """Which poses are solved for, and what their weights are multiplied by and raised by. One value a pose each."""
+
+    active: tuple[bool, ...]
+    cancel: tuple[int, ...]  # equal values are a pair, of which only the larger weight stays; -1 none
+    symmetry: tuple[int, ...]  # likewise, a pair whose weights are drawn together
+    multipliers: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    def changed(self, **lists: Sequence[float] | Tensor) -> SolverPoses:
+        """A copy with some lists changed."""
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "active": bool, "cancel": int, "symmetry": int, "multipliers": float, "offsets": float
+        }  # fmt: skip
+        changes = {}
+        for name, values in lists.items():
+            if name not in kinds:
+                raise FaceError(
+                    "eInvalidValue", f"there is no list {name!r} of poses, expected one of {', '.join(kinds)}"
+                )
+            plain = list(values.tolist() if isinstance(values, Tensor) else values)
+            if len(plain) != len(self.active):
+                raise FaceError("eMismatch", f"{name} has {len(plain)} values, expected {len(self.active)}")
+            for pose, value in enumerate(plain):
+                _check_pose(f"{name}[{pose}]", value, name)
+            changes[name] = tuple(map(kinds[name], plain))
+        return dataclasses.replace(self, **changes)
+
+
+def _check_pose(where: str, value: Any, name: str) -> None:
+    if name in ("multipliers", "offsets"):
+        if isinstance(value, int | float) and math.isnan(value):
+            raise FaceError("eNotANumber", f"{where} is not a number, expected one")
+        if not isinstance(value, int | float) or math.isinf(value):
+            raise FaceError("eOutOfRange", f"{where} is {value!r}, expected a finite number")
+    elif name == "active":
+        if value not in (0, 1):
+            raise FaceError("eOutOfRange", f"{where} is {value!r}, expected true or false")
+    elif not isinstance(value, int) or value < -1:
+        raise FaceError("eOutOfRange", f"{where} is {value!r}, expected a whole number of at least -1")
 
 
 def check(settings: AnimatorParameters | SolverParameters) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avatorch.face.arrays import Arrays
 from avatorch.face.errors import FaceError
-from avatorch.face.parameters import SolverParameters
+from avatorch.face.parameters import SolverParameters, SolverPoses
 from avatorch.face.record import Record
 
 MOST_POSES = 4096
@@ -24,11 +24,7 @@ class Rig:
     deltas: Tensor  # [P, V, 3]
     mask: Tensor | None  # [n] int64, the vertices that count; None: all
     parameters: SolverParameters
-    active: tuple[bool, ...]  # [P]
-    cancel: tuple[int, ...]  # [P], equal values are a pair, -1 none
-    symmetry: tuple[int, ...]  # [P], likewise
-    multipliers: Tensor  # [P]
-    offsets: Tensor  # [P]
+    poses: SolverPoses  # [P]
 
     @staticmethod
     def read(config: Record, arrays: Arrays, vertices: int, masked: bool) -> Rig:
@@ -50,11 +46,13 @@ class Rig:
             deltas=torch.stack([arrays.floats(name, (vertices, 3)) for name in names[1:]]),
             mask=_mask(arrays, vertices) if masked and "frontalMask" in arrays else None,
             parameters=SolverParameters.read(config),
-            active=tuple(bool(value) for value in config.integers("bsSolveActivePoses", poses, 0, 1)),
-            cancel=tuple(config.integers("bsSolveCancelPoses", *pair)),
-            symmetry=tuple(config.integers("bsSolveSymmetryPoses", *pair)),
-            multipliers=torch.tensor(config.numbers("bsWeightMultipliers", poses, -1e30, 1e30)),
-            offsets=torch.tensor(config.numbers("bsWeightOffsets", poses, -1e30, 1e30)),
+            poses=SolverPoses(
+                active=tuple(bool(value) for value in config.integers("bsSolveActivePoses", poses, 0, 1)),
+                cancel=tuple(config.integers("bsSolveCancelPoses", *pair)),
+                symmetry=tuple(config.integers("bsSolveSymmetryPoses", *pair)),
+                multipliers=tuple(config.numbers("bsWeightMultipliers", poses, -1e30, 1e30)),
+                offsets=tuple(config.numbers("bsWeightOffsets", poses, -1e30, 1e30)),
+            ),
         )
 
     def evaluate(self, weights: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ offsets. The 100 stands on the left alone, as in the SDK.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from avatorch.face.errors import FaceError
-from avatorch.face.parameters import SolverParameters
+from avatorch.face.parameters import SolverParameters, SolverPoses
 from avatorch.face.products import row_products
 from avatorch.face.rig import Rig
 
@@ -26,8 +27,26 @@ METHODS = ("exact", "admm")
 ADMM_STEPS = 4
 
 
+@dataclass(frozen=True, eq=False)
+class _Unknowns:
+    """What is solved for on some tracks."""
+
+    active: Tensor  # [k] int64, places among the poses
+    pairs: Tensor  # [pairs, 2] int64, cancel pairs, places among the active ones
+    upper: Tensor  # [k] float64, bounds
+
+    @staticmethod
+    def of(poses: SolverPoses, device: torch.device) -> _Unknowns:
+        active = torch.tensor(poses.active).nonzero().flatten().to(device)
+        pairs = torch.tensor(active_pairs(poses.cancel, poses.active), dtype=torch.int64).reshape(-1, 2).to(device)
+        return _Unknowns(active, pairs, torch.ones(len(active), dtype=torch.float64, device=device))
+
+    def same(self, other: _Unknowns) -> bool:
+        return torch.equal(self.active, other.active) and torch.equal(self.pairs, other.pairs)
+
+
 class BlendshapeSolver:
-    """Solves for one rig on many tracks; each has its parameters and remembers its last weights.
+    """Solves for one rig on many tracks; each has its parameters and poses, and remembers its last weights.
 
     `method="admm"` takes four steps of ADMM as the SDK does on a GPU, which does not arrive where bounds are strong.
     """
@@ -40,25 +59,24 @@ class BlendshapeSolver:
         self.device = torch.device(device)
         vertices = torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
         self.columns = (3 * vertices[:, None] + torch.arange(3)).flatten().to(self.device)  # [n], of a frame's values
-        self._active = torch.tensor(rig.active).nonzero().flatten().to(self.device)
-        deltas = rig.deltas.flatten(1).to(self.device)[self._active][:, self.columns]
-        self._deltas = deltas.double().mT.contiguous()  # [n, k]
-        self._neutral = rig.neutral.flatten().to(self.device)[self.columns]  # [n]
-        self._multipliers, self._offsets = (values.to(self.device) for values in (rig.multipliers, rig.offsets))
-        self._pairs = (
-            torch.tensor(active_pairs(rig.cancel, rig.active), dtype=torch.int64).reshape(-1, 2).to(self.device)
-        )
-        self._upper = torch.ones(len(self._active), dtype=torch.float64, device=self.device)
-        self._parameters = [rig.parameters] * tracks
-        size = len(self._active)
-        self._normal = torch.empty(tracks, size, size, dtype=torch.float64, device=self.device)
-        self._temporal = torch.empty(tracks, dtype=torch.float64, device=self.device)
+        # Of all P poses, so that what one track leaves out does not change how another's products are rounded.
+        deltas = rig.deltas.flatten(1).to(self.device)[:, self.columns]
+        self._deltas = deltas.double().mT.contiguous()  # [n, P]
         self._gram = self._deltas.mT @ self._deltas
+        self._neutral = rig.neutral.flatten().to(self.device)[self.columns]  # [n]
         extent = rig.neutral.double().amax(0) - rig.neutral.double().amin(0)
         self._diagonal = float(extent.norm())
-        self._previous = torch.zeros(tracks, size, dtype=torch.float64, device=self.device)  # [tracks, k]
-        for track in range(tracks):
-            self.set_parameters(track, rig.parameters)
+        self._normal = self._gram.new_empty(tracks, self.num_poses, self.num_poses)
+        self._temporal = self._gram.new_empty(tracks)
+        self._previous = self._gram.new_zeros(tracks, self.num_poses)
+        self._multipliers, self._offsets = torch.empty(2, tracks, 1, self.num_poses, device=self.device)
+        self._parameters = [rig.parameters] * tracks
+        self._poses = [rig.poses] * tracks
+        self._unknowns = [_Unknowns.of(rig.poses, self.device)] * tracks
+        self._alike = True  # whether all tracks have the same unknowns
+        self._normal[:], self._temporal[:] = self._system(rig.parameters, rig.poses)
+        self._multipliers[:] = torch.tensor(rig.poses.multipliers)
+        self._offsets[:] = torch.tensor(rig.poses.offsets)
 
     @property
     def num_poses(self) -> int:
@@ -72,18 +90,35 @@ class BlendshapeSolver:
     def set_parameters(self, track: int, parameters: SolverParameters) -> None:
         """For the frames that follow."""
         self._parameters[track] = parameters
-        self._normal[track], self._temporal[track] = self._system(parameters)
+        self._normal[track], self._temporal[track] = self._system(parameters, self._poses[track])
 
-    def set_multipliers(self, multipliers: Tensor, offsets: Tensor) -> None:
-        """For every track, [poses] each."""
-        for name, values in (("multipliers", multipliers), ("offsets", offsets)):
-            if values.shape != (self.num_poses,):
-                raise FaceError("eMismatch", f"{name} has shape {list(values.shape)}, expected [{self.num_poses}]")
-        self._multipliers, self._offsets = (values.to(self.device, torch.float32) for values in (multipliers, offsets))
+    def poses(self, track: int) -> SolverPoses:
+        """Which poses are solved for on one track, and what becomes of their weights."""
+        return self._poses[track]
+
+    def set_poses(self, track: int, **lists: Sequence[float] | Tensor) -> None:
+        """Changes some of `active`, `cancel`, `symmetry`, `multipliers` and `offsets`, for the frames that follow.
+
+        Poses that stay active keep their last weights.
+        """
+        poses = self._poses[track] = self._poses[track].changed(**lists)
+        self._multipliers[track] = torch.tensor(poses.multipliers)
+        self._offsets[track] = torch.tensor(poses.offsets)
+        if lists.keys() & {"active", "cancel", "symmetry"}:
+            unknowns = _Unknowns.of(poses, self.device)
+            # Tracks with the same unknowns are solved for together.
+            self._unknowns[track] = next((known for known in self._unknowns if known.same(unknowns)), unknowns)
+            self._alike = all(known is self._unknowns[0] for known in self._unknowns)
+            self._normal[track], self._temporal[track] = self._system(self._parameters[track], poses)
+            self._previous[track] *= torch.tensor(poses.active, device=self.device)
 
     def reset(self, track: int) -> None:
         """Forgets the last weights of a track."""
         self._previous[track] = 0
+
+    def state(self) -> Tensor:
+        """The last weights of every track, [tracks, k]."""
+        return self._previous
 
     def solve(self, tracks: Sequence[int], targets: Tensor, *, remember: bool = True) -> Tensor:
         """Weights of frames that follow one another on each track, float32.
@@ -93,60 +128,84 @@ class BlendshapeSolver:
         """
         if targets.shape[-1] != len(self._neutral):
             raise FaceError("eMismatch", f"targets has {targets.shape[-1]} values, expected {len(self._neutral)}")
-        rhs = row_products((targets - self._neutral).double(), self._deltas)  # [R, F, k]
-        which = torch.as_tensor(list(tracks), device=self.device)
+        return self.solve_products(
+            tracks, row_products((targets - self._neutral).double(), self._deltas), remember=remember
+        )
+
+    def project(self, values: Tensor) -> Tensor:
+        """D^T of what targets are made of, float64: [..., n] -> [..., P]"""
+        return values.to(self.device, torch.float64) @ self._deltas
+
+    def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
+        """`solve` for whoever knows D^T d already, rhs [R, F, P] float64. A slice of tracks is not looked up."""
+        listed = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
+        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
+        if self._alike:
+            weights = self._solve(self._unknowns[0], listed, which, rhs, remember)
+        else:
+            groups: dict[int, list[int]] = {}
+            for row, track in enumerate(listed):
+                groups.setdefault(id(self._unknowns[track]), []).append(row)
+            weights = torch.zeros_like(rhs)
+            for rows in groups.values():
+                own = [listed[row] for row in rows]
+                places, tracked = (torch.tensor(numbers, device=self.device) for numbers in (rows, own))
+                weights[places] = self._solve(self._unknowns[own[0]], own, tracked, rhs[places], remember)
+        return weights.float() * self._multipliers[which] + self._offsets[which]
+
+    def _solve(
+        self, unknowns: _Unknowns, tracks: Sequence[int], which: Tensor | slice, rhs: Tensor, remember: bool
+    ) -> Tensor:
+        """Weights [R, F, P] float64 on tracks with the same unknowns; zero where a pose is inactive."""
         if remember:
             normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
         else:
-            alone = [self._system(self._parameters[track].without_time()) for track in tracks]
+            alone = [self._system(self._parameters[track].without_time(), self._poses[track]) for track in tracks]
             normal = torch.stack([matrix for matrix, _ in alone])
             temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
-        solve = self._solve_admm if self.method == "admm" else self._solve_exact
-        weights = solve(normal, rhs, previous, temporal)
-        if remember and targets.shape[1]:
+        solve = admm if self.method == "admm" else torch.ops.audio2face.solve
+        active, weights = unknowns.active, torch.zeros_like(rhs)
+        normal = normal[:, active[:, None], active]
+        weights[..., active] = solve(
+            normal, rhs[..., active], previous[:, active], temporal, unknowns.upper, unknowns.pairs
+        )
+        if remember and rhs.shape[1]:
             self._previous[which] = weights[:, -1]
-        full = torch.zeros(*weights.shape[:2], self.num_poses, device=self.device)
-        full[..., self._active] = weights.float()
-        return full * self._multipliers + self._offsets
+        return weights
 
-    def _system(self, parameters: SolverParameters) -> tuple[Tensor, float]:
-        """A, and the factor of the last weights in b."""
+    def _system(self, parameters: SolverParameters, poses: SolverPoses) -> tuple[Tensor, float]:
+        """A of all poses, of which those of inactive ones are not used, and the factor of the last weights in b."""
         scale = (self._diagonal / parameters.template_bb_size) ** 2
-        size = len(self._active)
-        mirror = torch.zeros(0, size, dtype=torch.float64)
-        rows = []
-        for left, right in active_pairs(self.rig.symmetry, self.rig.active):
-            row = torch.zeros(size, dtype=torch.float64)
-            row[left], row[right] = 1.0, -1.0
-            rows.append(row)
-        mirror = torch.stack(rows) if rows else mirror
-        regular = parameters.l1_regularization**2 * 0.25 * scale * torch.ones(size, size, dtype=torch.float64)
-        damping = parameters.l2_regularization * 10 * scale + parameters.temporal_smoothing * 100 * scale
-        regular += damping * torch.eye(size, dtype=torch.float64)
-        regular += parameters.symmetry * 10 * scale * (mirror.mT @ mirror)
+        shape, together = (self.num_poses, self.num_poses), parameters.l1_regularization**2 * 0.25 * scale
+        regular = torch.full(shape, together, dtype=torch.float64)
+        regular.diagonal().add_(parameters.l2_regularization * 10 * scale + parameters.temporal_smoothing * 100 * scale)
+        mirror = torch.zeros_like(regular)
+        places = [place for place, on in enumerate(poses.active) if on]
+        for pair in active_pairs(poses.symmetry, poses.active):
+            left, right = places[pair[0]], places[pair[1]]
+            mirror[[left, right], [left, right]] += 1
+            mirror[[left, right], [right, left]] -= 1
+        regular += parameters.symmetry * 10 * scale * mirror
         return self._gram + regular.to(self.device), parameters.temporal_smoothing * scale
 
-    def _solve_exact(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:
-        result: Tensor = torch.ops.audio2face.solve(normal, rhs, previous, temporal, self._upper, self._pairs)
-        return result
 
-    def _solve_admm(self, normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor) -> Tensor:
-        """[R, k, k], [R, F, k], [R, k], [R] -> [R, F, k]"""
-        squared = normal.mT @ normal
-        penalty = 0.25 * squared.diagonal(dim1=1, dim2=2).sqrt()  # [R, k]
-        inverse = torch.linalg.inv(normal)
-        step = torch.linalg.inv(squared + torch.diag_embed(penalty.square()))
-        frames = []
-        for frame in rhs.unbind(1):
-            b = frame + temporal[:, None] * previous
-            upper = self._upper.expand_as(b)
-            previous = _admm(normal, inverse, step, penalty, b, upper)
-            if len(self._pairs):
-                left, right = self._pairs.unbind(1)
-                loser = torch.where(previous[:, left] >= previous[:, right], right, left)  # [R, pairs]
-                previous = _admm(normal, inverse, step, penalty, b, upper.scatter(1, loser, 1e-10))
-            frames.append(previous)
-        return torch.stack(frames, 1) if frames else rhs
+def admm(normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, upper: Tensor, pairs: Tensor) -> Tensor:
+    """As audio2face::solve, by four steps of ADMM. [R or 1, k, k], [R, F, k], [R, k], [R], [k], [pairs, 2]"""
+    squared = normal.mT @ normal
+    penalty = 0.25 * squared.diagonal(dim1=1, dim2=2).sqrt()  # [R, k]
+    inverse = torch.linalg.inv(normal)
+    step = torch.linalg.inv(squared + torch.diag_embed(penalty.square()))
+    frames = []
+    for frame in rhs.unbind(1):
+        b = frame + temporal[:, None] * previous
+        bounds = upper.expand_as(b)
+        previous = _admm(normal, inverse, step, penalty, b, bounds)
+        if len(pairs):
+            left, right = pairs.unbind(1)
+            loser = torch.where(previous[:, left] >= previous[:, right], right, left)  # [R, pairs]
+            previous = _admm(normal, inverse, step, penalty, b, bounds.scatter(1, loser, 1e-10))
+        frames.append(previous)
+    return torch.stack(frames, 1) if frames else rhs
 
 
 def _admm(normal: Tensor, inverse: Tensor, step: Tensor, penalty: Tensor, b: Tensor, upper: Tensor) -> Tensor:

@@ -13,28 +13,51 @@ from torch import Tensor
 
 from avatorch.whole_file import write_whole
 
-# What an ARKit file has behind the 52 weights: head and eyes, in radians, all 0 here.
+# The columns of Live Link Face, which some programs read by their place: left and right of jaw and mouth are the other
+# way round than in the rigs of Audio2Face.
+_SIDES = ("Left", "Right")
+_EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
+_PAIRS = ("Smile", "Frown", "Dimple", "Stretch")
+_LIPS = ("RollLower", "RollUpper", "ShrugLower", "ShrugUpper")
+ARKIT = [
+    *(f"eye{move}{side}" for side in _SIDES for move in _EYE),
+    "jawForward", "jawRight", "jawLeft", "jawOpen",
+    "mouthClose", "mouthFunnel", "mouthPucker", "mouthRight", "mouthLeft",
+    *(f"mouth{move}{side}" for move in _PAIRS for side in _SIDES),
+    *(f"mouth{move}" for move in _LIPS),
+    *(f"mouth{move}{side}" for move in ("Press", "LowerDown", "UpperUp") for side in _SIDES),
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+]  # fmt: skip
+# Behind them head and eyes turn; all are 0 here.
 TURNS = [f"{part}{turn}" for part in ("Head", "LeftEye", "RightEye") for turn in ("Yaw", "Pitch", "Roll")]
 PathLike = str | os.PathLike[str]
 
 
 def save_csv(path: PathLike, weights: Tensor, names: Sequence[str], fps: float) -> None:
-    """A row a frame. Weights of tongue rigs, which ARKit does not know, are left out. weights [frames, poses]"""
-    kept = [index for index, name in enumerate(names) if name == "tongueOut" or not name.startswith("tongue")]
-    columns = [names[index][:1].upper() + names[index][1:] for index in kept]
+    """A row a frame of ARKit's 52 weights, 0 where `names` has none; others, as of tongues, are left out.
+
+    weights [frames, poses]
+    """
+    known = [(column, names.index(name)) for column, name in enumerate(ARKIT) if name in names]
+    if not known:
+        raise ValueError(f"{path}: no weight has one of ARKit's names, such as jawOpen; write .json or .npz")
     content = io.StringIO(newline="")
     rows = csv.writer(content)
-    rows.writerow(["Timecode", "BlendShapeCount", *columns, *TURNS])
-    for number, frame in enumerate(weights.cpu()[:, kept].tolist()):
-        values = [f"{value:.9g}" for value in frame]
-        rows.writerow([_timecode(number, fps), len(columns) + len(TURNS), *values, *["0"] * len(TURNS)])
+    columns = [name[:1].upper() + name[1:] for name in ARKIT] + TURNS
+    rows.writerow(["Timecode", "BlendShapeCount", *columns])
+    for number, frame in enumerate(weights.cpu().tolist()):
+        values = ["0"] * len(columns)
+        for column, index in known:
+            values[column] = f"{frame[index]:.9g}"
+        rows.writerow([_timecode(number, fps), len(columns), *values])
     write_whole(path, content.getvalue().encode())
 
 
 def save_json(path: PathLike, weights: Tensor, names: Sequence[str], fps: float) -> None:
     """One object with `facsNames` and `weightMat`. weights [frames, poses]"""
     content = {
-        "exportFps": fps,
+        "exportFps": int(fps) if float(fps).is_integer() else fps,
         "trackPath": "",
         "numPoses": len(names),
         "numFrames": len(weights),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,64 @@ def test_again_after_a_reset(tmp_path: Path) -> None:
         results.append(emotions.read(800))
         model.reset()
     assert torch.equal(*results)
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, clip = bundles.make_emotion(tmp_path), torch.linspace(0, 1, 900)
+    found = []
+    for interrupted in (False, True):
+        model, audio, emotions = Audio2Emotion(folder, buffer_length=500), AudioAccumulator(), EmotionAccumulator(5)
+        audio.accumulate(clip)
+        audio.close()
+        if interrupted:
+            step, calls = model.post_process.step, iter(range(100))
+
+            def stopping(logits: torch.Tensor) -> torch.Tensor:
+                if next(calls) == 5:  # noqa: B023
+                    raise KeyboardInterrupt
+                return step(logits)  # noqa: B023
+
+            monkeypatch.setattr(model.post_process, "step", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                model.run(audio, emotions)
+            assert model.run(audio, emotions) == 14 - 5
+        else:
+            assert model.run(audio, emotions) == 14
+        found.append(torch.stack([emotions.read(moment) for moment in range(0, 900, 10)]))
+    assert torch.equal(*found)
+
+
+def test_a_track_that_another_thread_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the emotions of what was there are made: the rest comes with the next call."""
+    model = Audio2Emotion(bundles.make_emotion(tmp_path), buffer_length=500)
+    audio, emotions = AudioAccumulator(), EmotionAccumulator(5)
+    audio.accumulate(torch.linspace(0, 1, 900))
+    step = model.post_process.step
+
+    def closing(logits: torch.Tensor) -> torch.Tensor:
+        if not audio.is_closed:
+            audio.close()
+        return step(logits)
+
+    monkeypatch.setattr(model.post_process, "step", closing)
+    first = model.run(audio, emotions)
+    assert 0 < first < 14 and not emotions.is_closed
+    assert first + model.run(audio, emotions) == 14 and emotions.is_closed
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"live_blend_coef": 2.0}, "Audio2Emotion: live_blend_coef is 2, expected 0 to 1"),
+        ({"max_emotions": float("nan")}, "Audio2Emotion: max_emotions"),
+        ({"bogus": 1}, "there is no setting 'bogus', expected one of output_emotion_length"),
+        ({"buffer_length": 10**12}, "buffer_length is 1000000000000, expected 1 to"),
+        ({"device": "meta"}, "device is meta, expected cpu or cuda"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FaceError, match=sentence):
+        Audio2Emotion(bundles.make_emotion(tmp_path), **options)
 
 
 def test_broken_bundles(tmp_path: Path) -> None:

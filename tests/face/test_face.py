@@ -92,6 +92,11 @@ def test_resampling() -> None:
         assert torch.equal(parts, resample(clip, source, target))
     time = torch.arange(24000) / 48000
     assert resample(torch.sin(2 * torch.pi * 11000 * time), 48000, 16000)[200:-200].abs().max() < 1e-2
+    # Without a common factor there is a phase for each result: taps are not made ahead.
+    streamed, clip = Resampler(767_999, 16_000), torch.randn(9000)
+    parts = torch.cat([*(streamed.push(part) for part in clip.split(1999)), streamed.flush()])
+    assert len(parts) == 188 and torch.equal(parts, resample(clip, 767_999, 16_000))
+    torch.testing.assert_close(parts, resample(clip, 768_000, 16_000), atol=1e-3, rtol=0)
     with pytest.raises(FaceError, match="sample_rate is 10 Hz, expected 1000 to 768000"):
         resample(torch.zeros(3), 10, 16000)
 
@@ -166,6 +171,16 @@ def test_the_command_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert Path(outputs["png"]).read_bytes().startswith(b"\x89PNG")
     assert cli.main(["face", "info", str(model)]) == 0
     assert "skin 43 of 52 poses active" in capsys.readouterr().out
+    speech = [str(tmp_path / "speech.wav"), "--model", str(model)]
+    for wrong, sentence in (
+        ([*speech, "--out", str(tmp_path / "weights.txt")], "weights are written as .csv, .json, .npz, not as .txt"),
+        ([*speech, "--png", str(tmp_path / "none/sheet.png")], "there is no folder"),
+        ([speech[0], "other", *speech[1:]], "'other' is one word too many"),
+        ([*speech, "--device", "toaster"], "device is 'toaster', expected cpu or cuda"),
+    ):  # said before anything is computed
+        assert cli.main(["face", *wrong]) == 1
+        refused = capsys.readouterr()
+        assert sentence in refused.err and refused.out == ""
     for wrong in (["speech.wav"], ["info"], [outputs["png"], "--model", str(model)], ["info", str(tmp_path / "none")]):
         assert cli.main(["face", *wrong]) == 1
         assert capsys.readouterr().err.startswith("avatorch face: ")

@@ -9,9 +9,20 @@ import torch
 from torch import Tensor
 
 from avatorch.face.errors import FaceError
+from avatorch.face.modes import undisturbed
 
 SAMPLES_OF_BUFFER = 16_000
 EMOTIONS_OF_BUFFER = 300
+
+
+def check_samples(samples: Tensor) -> None:
+    """Finite floats [n]: what is not would stay in a track's state for good."""
+    if samples.ndim != 1 or not samples.is_floating_point():
+        raise FaceError(
+            "eInvalidValue", f"samples is {samples.dtype} of shape {list(samples.shape)}, expected floats [n]"
+        )
+    if not samples.isfinite().all():
+        raise FaceError("eNotANumber", "samples hold values that are not finite, expected floats in [-1, 1]")
 
 
 class AudioAccumulator:
@@ -31,12 +42,10 @@ class AudioAccumulator:
             self._count = 0
             self._closed = False
 
+    @undisturbed
     def accumulate(self, samples: Tensor) -> None:
         """Appends at least one sample, [n], floats in [-1, 1]."""
-        if samples.ndim != 1 or not samples.is_floating_point():
-            raise FaceError(
-                "eInvalidValue", f"samples is {samples.dtype} of shape {list(samples.shape)}, expected floats [n]"
-            )
+        check_samples(samples)
         if not len(samples):
             raise FaceError("eInvalidValue", "samples is empty, expected at least one")
         samples = samples.detach().to(self.device, torch.float32)
@@ -46,7 +55,7 @@ class AudioAccumulator:
             while len(samples):
                 used = self._count % self._size
                 if used == 0:
-                    self._buffers.append(torch.empty(self._size, device=self.device))
+                    self._buffers.append(torch.empty(self._size, dtype=torch.float32, device=self.device))
                 part = samples[: self._size - used]
                 self._buffers[-1][used : used + len(part)] = part
                 self._count += len(part)
@@ -71,7 +80,7 @@ class AudioAccumulator:
                 )
             if max(start, 0) < min(self.dropped_samples, self._count) and end > 0:
                 raise FaceError("eOutOfBounds", f"sample {max(start, 0)} was read, {self.dropped_samples} were dropped")
-            window = torch.zeros(length, device=self.device)
+            window = torch.zeros(length, dtype=torch.float32, device=self.device)
             at, last = max(start, 0), min(end, self._count)
             while at < last:
                 offset = at % self._size
@@ -123,8 +132,12 @@ class EmotionAccumulator:
 
     def accumulate(self, timestamp: int, emotion: Tensor) -> None:
         """Appends the emotion, [emotions], of a later moment than any before."""
+        if isinstance(timestamp, bool) or not isinstance(timestamp, int):
+            raise FaceError("eInvalidValue", f"timestamp is {timestamp!r}, expected a number of samples")
         if emotion.shape != (self.size,):
             raise FaceError("eMismatch", f"emotion has shape {list(emotion.shape)}, expected [{self.size}]")
+        if not emotion.isfinite().all():
+            raise FaceError("eNotANumber", f"emotion is {emotion.tolist()}, expected finite strengths")
         with self._lock:
             if self._closed:
                 raise FaceError("eInvalidValue", "an emotion was added to a track that is closed")

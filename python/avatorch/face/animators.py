@@ -36,12 +36,15 @@ class SkinAnimator:
         size = len(self._neutral)
         self._seconds = seconds
         self._first = [True] * tracks
-        self._once = torch.zeros(tracks, 2, size, device=device)  # lower and upper face, filtered once
-        self._twice = torch.zeros(tracks, 2, size, device=device)
-        self._gain = torch.zeros(tracks, 2, size, device=device)
-        self._constant = torch.zeros(tracks, size, device=device)
-        self._strength = torch.zeros(tracks, 1, device=device)
-        self._alpha = torch.zeros(tracks, 2, 1, device=device)
+        self._once = torch.zeros(
+            tracks, 2, size, dtype=torch.float32, device=device
+        )  # lower and upper face, filtered once
+        self._twice = torch.zeros(tracks, 2, size, dtype=torch.float32, device=device)
+        self._gain = torch.zeros(tracks, 2, size, dtype=torch.float32, device=device)
+        self._constant = torch.zeros(tracks, size, dtype=torch.float32, device=device)
+        self._strength = torch.zeros(tracks, 1, dtype=torch.float32, device=device)
+        self._alpha = torch.zeros(tracks, 2, 1, dtype=torch.float32, device=device)
+        self._unsmoothed = [False] * tracks  # the upper or the lower face
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -54,6 +57,7 @@ class SkinAnimator:
         self._gain[track, 0] = p.lower_face_strength * lower
         self._gain[track, 1] = p.upper_face_strength * (1 - lower)
         self._strength[track] = p.skin_strength
+        self._unsmoothed[track] = min(p.lower_face_smoothing, p.upper_face_smoothing) <= 0
         for half, smoothing in enumerate((p.lower_face_smoothing, p.upper_face_smoothing)):
             # The smoothing is a half-life in seconds; 1 passes everything.
             self._alpha[track, half] = 1.0 - 0.5 ** (self._seconds / smoothing) if smoothing > 0 else 1.0
@@ -64,6 +68,9 @@ class SkinAnimator:
 
     def animate(self, tracks: Sequence[int], deltas: Tensor, *, smooth: bool = True) -> Tensor:
         """[R, F, values] -> positions [R, F, values]; without `smooth` each frame alone, and nothing is remembered."""
+        if deltas.device.type == "cpu" and len(tracks) > 1:  # What is worked on stays in the cache.
+            rows = zip(tracks, deltas.split(1), strict=True)
+            return torch.cat([self.animate([track], row, smooth=smooth) for track, row in rows])
         which = torch.as_tensor(list(tracks), device=deltas.device)
         gain, alpha = self._gain[which], self._alpha[which]  # [R, 2, values], [R, 2, 1]
         wanted = deltas * self._strength[which, None] + self._constant[which, None]
@@ -71,13 +78,17 @@ class SkinAnimator:
             return self._neutral + wanted * gain[:, None, 1] + wanted * gain[:, None, 0]
         first = torch.tensor([self._first[track] for track in tracks], device=deltas.device)[:, None, None]
         once, twice = self._once[which], self._twice[which]
-        positions = torch.empty_like(wanted)
+        positions, way = torch.empty_like(wanted), torch.empty_like(once)
         for frame in range(deltas.shape[1]):
             target = wanted[:, frame, None]  # [R, 1, values]
-            passes = (alpha >= 1) | first if frame == 0 else alpha >= 1
-            once = torch.where(passes, target, once + (target - once) * alpha)
-            twice = torch.where(passes, target, twice + (once - twice) * alpha)
-            positions[:, frame] = self._neutral + twice[:, 1] * gain[:, 1] + twice[:, 0] * gain[:, 0]
+            passes = None
+            if any(self._unsmoothed[track] or (frame == 0 and self._first[track]) for track in tracks):
+                passes = (alpha >= 1) | first if frame == 0 else alpha >= 1
+            once = _towards(once, target, alpha, way, target, passes)
+            twice = _towards(twice, once, alpha, way, target, passes)
+            torch.mul(twice[:, 1], gain[:, 1], out=positions[:, frame])
+            positions[:, frame] += self._neutral
+            positions[:, frame] += torch.mul(twice[:, 0], gain[:, 0], out=way[:, 0])
         if deltas.shape[1]:
             self._once[which], self._twice[which] = once, twice
             for track in tracks:
@@ -85,13 +96,20 @@ class SkinAnimator:
         return positions
 
 
+def _towards(value: Tensor, aim: Tensor, part: Tensor, way: Tensor, target: Tensor, passes: Tensor | None) -> Tensor:
+    """Moves a value, in place, by a part of its way to an aim; to the target itself where that passes."""
+    torch.sub(aim, value, out=way)
+    value += way.mul_(part)
+    return value if passes is None else torch.where(passes, target, value)
+
+
 class TongueAnimator:
     """Strength and a shift up and forward."""
 
     def __init__(self, identity: Identity, tracks: int, device: torch.device) -> None:
         self._neutral = identity.neutral_tongue.reshape(-1).to(device)
-        self._strength = torch.zeros(tracks, 1, 1, device=device)
-        self._shift = torch.zeros(tracks, 1, len(self._neutral), device=device)
+        self._strength = torch.zeros(tracks, 1, 1, dtype=torch.float32, device=device)
+        self._shift = torch.zeros(tracks, 1, len(self._neutral), dtype=torch.float32, device=device)
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -112,8 +130,8 @@ class JawAnimator:
 
     def __init__(self, identity: Identity, tracks: int, device: torch.device) -> None:
         self._neutral = identity.neutral_jaw.to(device)  # [points, 3]
-        self._strength = torch.zeros(tracks, 1, 1, 1, device=device)
-        self._shift = torch.zeros(tracks, 1, 1, 3, device=device)
+        self._strength = torch.zeros(tracks, 1, 1, 1, dtype=torch.float32, device=device)
+        self._shift = torch.zeros(tracks, 1, 1, 3, dtype=torch.float32, device=device)
         for track in range(tracks):
             self.set_parameters(track, identity.parameters)
 
@@ -171,13 +189,17 @@ class EyesAnimator:
         """The table begins again."""
         self._time[track] = Fraction(0)
 
+    def live_time(self, track: int) -> Fraction:
+        """Where in the table the next frame is, in seconds."""
+        return self._time[track] / SACCADE_RATE
+
     def set_live_time(self, track: int, seconds: float | Fraction) -> None:
         """Where in the table the next frame is."""
         self._time[track] = Fraction(seconds) * SACCADE_RATE
 
     def animate(self, tracks: Sequence[int], angles: Tensor) -> Tensor:
         """[R, F, 4], right x, y, left x, y -> degrees [R, F, 2, 3], the right eye, then the left"""
-        result = torch.zeros(*angles.shape[:2], 2, 3, device=angles.device)
+        result = torch.zeros(*angles.shape[:2], 2, 3, dtype=torch.float32, device=angles.device)
         for row, track in enumerate(tracks):
             p = self._parameters[track]
             begin = Fraction(p.eye_saccade_seed) + self._time[track]
@@ -188,6 +210,7 @@ class EyesAnimator:
                     [p.right_eye_rot_x_offset, p.right_eye_rot_y_offset],
                     [p.left_eye_rot_x_offset, p.left_eye_rot_y_offset],
                 ],
+                dtype=torch.float32,
                 device=angles.device,
             )
             eyes = angles[row].unflatten(-1, (2, 2))  # [F, eye, 2]

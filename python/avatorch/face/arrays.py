@@ -62,7 +62,7 @@ class Arrays:
         if not fits:
             expected = ", ".join("*" if size is None else str(size) for size in shape)
             raise self._wrong(key, f"has shape {list(sizes)}", f"[{expected}]", "eMismatch")
-        return torch.from_dlpack(content) if 0 not in sizes else torch.empty(sizes)
+        return torch.from_dlpack(content) if 0 not in sizes else torch.empty(sizes, device="cpu")
 
     def _get(self, key: str) -> tuple[str, list[int], Any]:
         if key not in self._members:

@@ -92,6 +92,8 @@ class Bundle:
     def identity(self, which: str | int = 0) -> Identity:
         """By name, whatever its case, or by index."""
         names = [identity.name for identity in self.identities]
+        if isinstance(which, bool) or not isinstance(which, int | str):
+            raise FaceError("eInvalidValue", f"identity is {which!r}, expected a name or a number")
         if isinstance(which, int):
             if not 0 <= which < len(names):
                 raise FaceError("eOutOfRange", f"identity is {which}, expected 0 to {len(names) - 1}")
@@ -145,7 +147,7 @@ def _network_info(info: Record) -> NetworkInfo:
         raise about.wrong("type", f"is {kind[:200]!r}", "'regression' or 'diffusion'")
     emotion_key = "emotions" if kind == "diffusion" else "explicit_emotions"
     emotions = params.texts(emotion_key)
-    default = torch.tensor(params.numbers("default_emotion", len(emotions)), dtype=torch.float32)
+    default = torch.tensor(params.numbers("default_emotion", len(emotions)), dtype=torch.float32, device="cpu")
     rate = audio.integer("samplerate", 1, 1_000_000)
     window = audio.integer("buffer_len", 1, MOST_VALUES)
     actor, version = about.text("actor"), about.text("version")

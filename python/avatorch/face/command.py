@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -37,17 +38,25 @@ def run(given: argparse.Namespace) -> int:
         if not given.bundle:
             raise ValueError("info needs the folder of a model: avatorch face info BUNDLE")
         return describe(given.bundle)
-    if not given.model or given.bundle:
+    if given.bundle:
+        raise ValueError(f"{given.bundle!r} is one word too many: avatorch face speech.wav --model BUNDLE")
+    if not given.model:
         raise ValueError("--model is missing: avatorch face speech.wav --model BUNDLE")
     from avatorch.face.model import Audio2Face
-    from avatorch.face.write import save
+    from avatorch.face.write import save, writer_of
 
+    # Before minutes of computing, not after.
+    if given.out:
+        writer_of(given.out)
+    for path in filter(None, (given.out, given.glb, given.png)):
+        if not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"{path}: there is no folder {Path(path).parent} to write it to")
     identity = int(given.identity) if given.identity.isdigit() else given.identity
     computed = {"engine": given.engine, "precision": given.precision}
-    face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set), **computed)
+    face = Audio2Face(given.model, identity, given.device, settings=pairs(given.set), **computed)
     sound = audio.load_wav(given.input)
     begin = time.perf_counter()
-    result = face(sound.samples.mean(0), sound.sample_rate, _pairs(given.emotion) or None, progress=Bar())
+    result = face(sound.samples.mean(0), sound.sample_rate, pairs(given.emotion) or None, progress=Bar())
     seconds = sound.samples.shape[1] / sound.sample_rate
     print(
         f"{seconds:.2f} s of {face.identity} -> {len(result.weights)} frames of {len(result.names)} weights, "
@@ -115,7 +124,8 @@ def _draw(given: argparse.Namespace, weights: torch.Tensor, names: tuple[str, ..
         save_sheet(given.png, body, weights, names)
 
 
-def _pairs(words: list[str]) -> dict[str, float]:
+def pairs(words: list[str]) -> dict[str, float]:
+    """Of NAME=VALUE."""
     values = {}
     for word in words:
         name, _, value = word.partition("=")

@@ -21,7 +21,7 @@ SIZE = (200, 240)  # pixels of a picture
 
 def expression(body: Body, weights: Tensor, names: Sequence[str]) -> Tensor:
     """Weights [frames, poses] by the names of the body's expressions, else 0. -> [frames, expressions]"""
-    values = torch.zeros(len(weights), body.num_expressions)
+    values = torch.zeros(len(weights), body.num_expressions, dtype=torch.float32, device="cpu")
     for index, name in enumerate(body.expression_names):
         if name in names:
             values[:, index] = weights[:, list(names).index(name)].cpu()
@@ -32,6 +32,8 @@ def save_talking_glb(
     path: str | os.PathLike[str], body: Body, weights: Tensor, names: Sequence[str], fps: float
 ) -> None:
     """The body with its shape keys, moving."""
+    if not len(weights):
+        raise ValueError(f"{path}: a clip of no frames cannot be animated")
     save_glb(path, body, expression=expression(body, weights, names), frame_rate=fps, shape_keys=True)
 
 
@@ -39,7 +41,7 @@ def save_sheet(path: str | os.PathLike[str], body: Body, weights: Tensor, names:
     """Heads at moments evenly spread over the clip, row after row."""
     if not len(weights):
         raise ValueError(f"{path}: a clip of no frames cannot be drawn")
-    moments = torch.linspace(0, len(weights) - 1, COLUMNS * ROWS).round().long()
+    moments = torch.linspace(0, len(weights) - 1, COLUMNS * ROWS, dtype=torch.float64, device="cpu").round().long()
     faces = body.faces.numpy()
     posed = body(expression=expression(body, weights[moments.to(weights.device)], names))
     vertices = posed.vertices.detach().numpy()

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from torch import Tensor
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.bundle import find_network, inside
 from avatorch.face.errors import FaceError
+from avatorch.face.modes import device_of
 from avatorch.face.network import Network
 from avatorch.face.progress import Windows
 from avatorch.face.record import Record
 
 FRAME_RATE = 30
+MOST_BUFFER = 1 << 24  # samples
 BUFFER_LENGTH = 60_000  # samples
 MOST_CLASSES = 1024
 
@@ -65,6 +68,9 @@ class EmotionSettings:
         )
 
 
+CHANGEABLE = [field.name for field in dataclasses.fields(EmotionSettings) if field.name != "correspondence"]
+
+
 class EmotionPostProcess:
     """Logits of classes, frame after frame, to emotions that change slowly."""
 
@@ -75,14 +81,14 @@ class EmotionPostProcess:
     def reset(self) -> None:
         """The next frame is the first."""
         self._first = True
-        self._blended = torch.zeros(self.settings.output_emotion_length)
-        self._last = torch.zeros(self.settings.output_emotion_length)
+        self._blended = torch.zeros(self.settings.output_emotion_length, dtype=torch.float32, device="cpu")
+        self._last = torch.zeros(self.settings.output_emotion_length, dtype=torch.float32, device="cpu")
 
     def step(self, logits: Tensor) -> Tensor:
         """[classes] -> [emotions]"""
         s = self.settings
         likely = torch.softmax(s.emotion_contrast * logits.cpu().float(), 0)
-        mapped = torch.tensor(s.correspondence) >= 0
+        mapped = torch.tensor(s.correspondence, device="cpu") >= 0
         likely = torch.where(mapped, likely, 0.0)
         kept = likely.argsort(descending=True, stable=True)[: s.max_emotions]
         emotion = self._last.clone()  # emotions that no class is keep what they were
@@ -93,7 +99,9 @@ class EmotionPostProcess:
         self._blended = emotion
         if s.enable_preferred_emotion:
             strength = s.preferred_emotion_strength
-            emotion = (1 - strength) * emotion + strength * torch.tensor(s.preferred_emotion)
+            emotion = (1 - strength) * emotion + strength * torch.tensor(
+                s.preferred_emotion, dtype=torch.float32, device="cpu"
+            )
         if not self._first:
             part = min(s.fixed_dt / max(s.transition_smoothing, 1e-3), 1.0)
             emotion = part * emotion + (1 - part) * self._last
@@ -115,7 +123,7 @@ class Audio2Emotion:
         buffer_length: int = BUFFER_LENGTH,
         inferences_to_skip: int = 0,
         input_strength: float = 1.0,
-        **changes: float,
+        **changes: Any,
     ) -> None:
         """`changes` are settings of the post-processing, such as `emotion_strength=1.0`."""
         model_file = Path(path) / "model.json" if Path(path).is_dir() else Path(path)
@@ -126,10 +134,16 @@ class Audio2Emotion:
             raise info.wrong("emotions", f"has {len(self.classes)} names", f"1 to {MOST_CLASSES}")
         self.sample_rate = info.record("audio_params").integer("samplerate", FRAME_RATE, 1_000_000)
         config = Record.read(inside(folder, model, "modelConfigPath")).record("post_processing_config")
-        settings = dataclasses.replace(EmotionSettings.read(config, self.classes), **changes)  # type: ignore[arg-type]
+        for name in changes:
+            if name not in CHANGEABLE:
+                known = ", ".join(CHANGEABLE)
+                raise FaceError("eInvalidValue", f"there is no setting {name!r}, expected one of {known}")
+        settings = EmotionSettings.read(config, self.classes)
+        if changes:
+            settings = EmotionSettings.read(Record("Audio2Emotion", {**config.content, **changes}), self.classes)
         self.post_process = EmotionPostProcess(settings)
-        if buffer_length < 1:
-            raise FaceError("eInvalidValue", f"buffer_length is {buffer_length}, expected at least 1")
+        if not 1 <= buffer_length <= MOST_BUFFER:
+            raise FaceError("eInvalidValue", f"buffer_length is {buffer_length}, expected 1 to {MOST_BUFFER}")
         stride = Fraction(self.sample_rate, FRAME_RATE)
         if inferences_to_skip < 0 or stride * (inferences_to_skip + 1) > buffer_length:
             raise FaceError(
@@ -138,18 +152,19 @@ class Audio2Emotion:
         self.windows = Windows(buffer_length, -(buffer_length // 2), buffer_length // 2, stride)
         self._skip, self._strength = inferences_to_skip, input_strength
         network, outputs = find_network(folder, model), {"output": (None, len(self.classes))}
-        self._network = Network(network, {"input_values": (None, None)}, outputs, torch.device(device))
+        self._network = Network(network, {"input_values": (None, None)}, outputs, device_of(device))
         self.reset()
 
     def reset(self) -> None:
         """The next frame is the first."""
         self._made = 0
-        self._logits = torch.zeros(len(self.classes))
+        self._logits = torch.zeros(len(self.classes), dtype=torch.float32, device="cpu")
         self.post_process.reset()
 
     def run(self, audio: AudioAccumulator, emotions: EmotionAccumulator) -> int:
         """Gives what the samples allow to `emotions`, and closes them behind a track that is closed; frames made."""
-        described = self.windows.count_described if audio.is_closed else self.windows.count_complete
+        closed = audio.is_closed  # Another thread may close it meanwhile: then the rest is for the next call.
+        described = self.windows.count_described if closed else self.windows.count_complete
         begin, end = self._made, described(audio.count)
         for frame in range(begin, end):
             if frame % (self._skip + 1) == 0:
@@ -159,7 +174,7 @@ class Audio2Emotion:
                 if not self._logits.isfinite().all():
                     raise FaceError("eNotANumber", "the emotion network gave values that are not finite")
             emotions.accumulate(self.windows.target(frame), self.post_process.step(self._logits))
-        self._made = max(begin, end)
-        if audio.is_closed and not emotions.is_closed and not emotions.is_empty:
+            self._made = frame + 1
+        if closed and not emotions.is_closed and not emotions.is_empty:
             emotions.close()
         return self._made - begin

@@ -9,3 +9,9 @@ class FaceError(ValueError):
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(f"{sentence} ({code})")
         self.code = code
+
+
+def check_track(track: int, tracks: int) -> None:
+    """A track is one of those there are, counted from 0."""
+    if isinstance(track, bool) or not isinstance(track, int) or not 0 <= track < tracks:
+        raise FaceError("eOutOfRange", f"track is {track!r}, expected 0 to {tracks - 1}")

@@ -13,6 +13,7 @@ tracks, or on what was computed before a reset. On the CPU that holds bit for bi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntFlag
@@ -27,13 +28,16 @@ from avatorch.face.bundle import Bundle
 from avatorch.face.engine.blendshapes import FeatureFace
 from avatorch.face.engine.choice import AnyNetwork, choose_network, torch_inference
 from avatorch.face.engine.session import TorchNetwork
-from avatorch.face.errors import FaceError
+from avatorch.face.errors import FaceError, check_track
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
-from avatorch.face.network import Network
+from avatorch.face.modes import device_of, undisturbed
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
 from avatorch.face.solver import BlendshapeSolver
+
+MOST_TRACKS = 1 << 16
+MOST_SEED = 1 << 62
 
 
 class Part(IntFlag):
@@ -104,46 +108,58 @@ class Executor:
         torch where it knows the network's structure; else `why` says what it stumbled over.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
-        if tracks < 1:
-            raise FaceError("eInvalidValue", f"tracks is {tracks}, expected at least 1")
+        if isinstance(tracks, bool) or not isinstance(tracks, int) or not 1 <= tracks <= MOST_TRACKS:
+            raise FaceError("eInvalidValue", f"tracks is {tracks!r}, expected 1 to {MOST_TRACKS}")
+        if windows_per_execution < 1:
+            raise FaceError("eInvalidValue", f"windows_per_execution is {windows_per_execution}, expected at least 1")
+        if not -MOST_SEED <= seed < MOST_SEED:
+            raise FaceError("eInvalidValue", f"seed is {seed}, expected a number of 63 bits")
         if weights & ~Part.SKIN_TONGUE:
             raise FaceError("eUnsupported", f"weights is {weights!r}, expected SKIN, TONGUE or both")
         if not geometry | weights:
             raise FaceError("eInvalidValue", "neither geometry nor weights are asked for, expected some part")
         self.bundle = bundle
         self.identity = bundle.identity(identity)
-        self.device = _device(device)
+        self.device = device_of(device)
         self.geometry, self.weights = geometry, weights
         self.clock = Clock.of(bundle.info, frame_rate)
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
-        self._input_strength = stored if input_strength is None else input_strength
+        self._input_strength = stored if input_strength is None else _strength(input_strength)
         self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
         self.why = self.network.why
-        torch_network = self.network if isinstance(self.network, TorchNetwork) else None
-        self._by_features = torch_network is not None and not geometry
+        by_torch = isinstance(self.network, TorchNetwork)
+        self._by_features = by_torch and not geometry
         # Blocks of a diffusion network go together where ONNX Runtime does not need the state between them.
-        several = bundle.info.kind == "regression" or (torch_network is not None and self.device.type == "cuda")
-        self._at_once = max(1, windows_per_execution) if several else 1
-        self.inference: Inference
-        if torch_network is not None:
-            self.inference = torch_inference(
-                torch_network, bundle, self.identity, tracks, noise, constant_noise, seed, features=self._by_features
-            )
-        elif bundle.info.kind == "regression":
-            assert isinstance(self.network, Network)
-            self.inference = RegressionInference(bundle, self.identity, self.device, self.network)
-        else:
-            assert isinstance(self.network, Network)
-            self.inference = DiffusionInference(
-                bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
-            )
+        several = bundle.info.kind == "regression" or (by_torch and self.device.type == "cuda")
+        self._at_once = windows_per_execution if several else 1
+        self.inference = self._make_inference(tracks, noise, constant_noise, seed)
         self.audio = [AudioAccumulator(self.device) for _ in range(tracks)]
         self.emotions = [EmotionAccumulator(len(bundle.info.emotions)) for _ in range(tracks)]
         self.inferences_made = [0] * tracks
         self._parameters = [self.identity.parameters] * tracks
         self._make_animators(tracks, method)
 
+    @undisturbed
+    def _make_inference(self, tracks: int, noise: Tensor | None, constant_noise: bool, seed: int) -> Inference:
+        if isinstance(self.network, TorchNetwork):
+            return torch_inference(
+                self.network,
+                self.bundle,
+                self.identity,
+                tracks,
+                noise,
+                constant_noise,
+                seed,
+                features=self._by_features,
+            )
+        if self.bundle.info.kind == "regression":
+            return RegressionInference(self.bundle, self.identity, self.device, self.network)
+        return DiffusionInference(
+            self.bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
+        )
+
+    @undisturbed
     def _make_animators(self, tracks: int, method: str) -> None:
         identity, device = self.identity, self.device
         seconds = 1 / self.clock.frame_rate
@@ -200,7 +216,7 @@ class Executor:
     def input_strength(self, strength: float) -> None:
         if any(self.inferences_made):
             raise FaceError("eExecutionAlreadyStarted", "input_strength was set after the first inference")
-        self._input_strength = strength
+        self._input_strength = _strength(strength)
 
     def has_started(self, track: int) -> bool:
         """Whether an inference was made since the last reset."""
@@ -235,10 +251,12 @@ class Executor:
 
     def parameters(self, track: int) -> AnimatorParameters:
         """The animators' settings of a track."""
+        check_track(track, self.tracks)
         return self._parameters[track]
 
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes some of them, for the frames that follow."""
+        check_track(track, self.tracks)
         self._parameters[track] = self._parameters[track].changed(**settings)
         for animator in (self.skin, self.tongue, self.jaw, self.eyes, self.features):
             if animator:
@@ -246,12 +264,13 @@ class Executor:
 
     def reset(self, track: int) -> None:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
+        check_track(track, self.tracks)
         self.inferences_made[track] = 0
         for part in (self.inference, self.skin, self.eyes, self.features, self.skin_solver, self.tongue_solver):
             if part:
                 part.reset(track)
 
-    @torch.no_grad()
+    @undisturbed
     def execute(self, callback: Callable[[Frames], bool | None] | None = None) -> list[Frames]:
         """One inference of every track that is ready, and the frames it gives: some tracks may have none.
 
@@ -338,6 +357,7 @@ class Executor:
             self.inferences_made[track] += count
         return [results[track] for track in counts if len(results[track])]
 
+    @undisturbed
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
         """Rows of the network's result [R, F, values], or its features, to the parts asked for, by name.
 
@@ -379,8 +399,7 @@ class Executor:
         return values if columns is None else values[..., columns]
 
 
-def _device(device: torch.device | str) -> torch.device:
-    device = torch.device(device)
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+def _strength(factor: float) -> float:
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
+        raise FaceError("eInvalidValue", f"input_strength is {factor!r}, expected a finite number")
+    return float(factor)

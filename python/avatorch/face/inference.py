@@ -69,10 +69,10 @@ class DiffusionInference:
         self._network = network
         self._device = device
         self._constant, self._seed = constant_noise or noise is not None, seed
-        self._identity = torch.zeros(1, len(info.identities), device=device)
+        self._identity = torch.zeros(1, len(info.identities), dtype=torch.float32, device=device)
         self._identity[0, bundle.identities.index(identity)] = 1
-        # [steps, layers, tracks, width]
-        self.latents = torch.zeros(info.steps, info.gru_layers, tracks, info.gru_width, device=device)
+        state = (info.steps, info.gru_layers, tracks, info.gru_width)
+        self.latents = torch.zeros(state, dtype=torch.float32, device=device)  # [steps, layers, tracks, width]
         shape = (info.steps + 1, info.frames, info.values)
         if noise is None:
             self._noise = self._noise_of(0)[None]  # [R, steps + 1, frames, values], the same R times
@@ -120,6 +120,6 @@ class DiffusionInference:
 
     def _noise_of(self, number: int) -> Tensor:
         """Of an inference: the same on every track and device, whatever came before."""
-        generator = torch.Generator().manual_seed(self._seed + number)
+        generator = torch.Generator("cpu").manual_seed(self._seed + number)
         shape = (self._info.steps + 1, self._info.frames, self._info.values)
-        return torch.randn(shape, generator=generator).to(self._device)
+        return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(self._device)

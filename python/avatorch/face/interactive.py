@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from avatorch.face.bundle import Bundle
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames
 from avatorch.face.inference import DiffusionInference
+from avatorch.face.modes import undisturbed
 from avatorch.face.parameters import SolverParameters
 from avatorch.face.solver import BlendshapeSolver
 
@@ -69,7 +71,13 @@ class InteractiveExecutor:
         self._rows: dict[int, Tensor] = {}  # regression: of each inference
         self._states: dict[int, Tensor] = {}  # diffusion: before each inference
         self._valid: set[Layer] = set()
-        self._interrupted = False
+        self._computation = 0  # the number of the last that began, or was interrupted
+        self._changes = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._executor.device
 
     @property
     def total_frames(self) -> int:
@@ -82,6 +90,7 @@ class InteractiveExecutor:
 
     def invalidate(self, layer: Layer) -> None:
         """What a layer gave is computed again, and what follows from it. Needed after samples or emotions changed."""
+        self._changes += 1
         if layer in (Layer.ALL, Layer.INFERENCE):
             self._rows.clear()
             self._states.clear()
@@ -115,34 +124,39 @@ class InteractiveExecutor:
 
     def interrupt(self) -> None:
         """Ends `compute_all_frames`, from any thread, with the error eInterrupted."""
-        self._interrupted = True
+        self._computation += 1
 
-    @torch.no_grad()
     def compute_frame(self, frame: int) -> Frames:
         """One frame, as if none came before it: without smoothing, and without the solver's memory."""
         self._check_closed()
-        if not 0 <= frame < self.total_frames:
-            raise FaceError("eOutOfBounds", f"frame is {frame}, expected 0 to {self.total_frames - 1}")
+        if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < self.total_frames:
+            raise FaceError("eOutOfBounds", f"frame is {frame!r}, expected 0 to {self.total_frames - 1}")
         face, clock = self._executor, self._executor.clock
         number, place = divmod(frame + clock.first_frame, clock.frames_per_inference)
         rows = self._infer(number, preview=True)[place : place + 1]
+        moment = face.eyes.live_time(0) if face.eyes else Fraction(0)
         if face.eyes:
             face.eyes.set_live_time(0, frame / clock.frame_rate)
         parts = face.animate([0], rows[None], alone=True)
+        if face.eyes:  # All frames may be under way.
+            face.eyes.set_live_time(0, moment)
         return self._frames(frame, 1, parts)
 
-    @torch.no_grad()
     def compute_all_frames(self) -> Iterator[Frames]:
-        """Every frame, in order, as the ordinary executor gives them."""
+        """Every frame, in order, as the ordinary executor gives them. A second computation ends the first.
+
+        What is changed meanwhile holds for the frames that follow, and leaves its layer invalid.
+        """
         self._check_closed()
-        self._interrupted = False
+        self._computation += 1
+        computation, changes = self._computation, self._changes
         face, clock = self._executor, self._executor.clock
         for part in (face.skin, face.eyes, face.skin_solver, face.tongue_solver):
             if part:
                 part.reset(0)
         total, per = self.total_frames, clock.frames_per_inference
         for number in range(clock.available_inferences(self.audio.count, True)):
-            if self._interrupted:
+            if self._computation != computation:
                 raise FaceError("eInterrupted", "computing all frames was interrupted")
             first = number * per - clock.first_frame
             begin, end = max(first, 0), min(first + per, total)
@@ -150,7 +164,8 @@ class InteractiveExecutor:
             if begin < end:
                 parts = face.animate([0], rows[None, begin - first : end - first])
                 yield self._frames(begin, end - begin, parts)
-        self._valid = set(LAYERS)
+        if self._changes == changes:
+            self._valid = set(LAYERS)
 
     def _solver(self, part: str) -> BlendshapeSolver:
         solver = {"skin": self._executor.skin_solver, "tongue": self._executor.tongue_solver}.get(part)
@@ -164,6 +179,7 @@ class InteractiveExecutor:
         if self.audio.dropped_samples or self.emotions.has_dropped:
             raise FaceError("eInvalidValue", "samples or emotions were dropped, expected all of them")
 
+    @undisturbed
     def _infer(self, number: int, preview: bool = False) -> Tensor:
         """Rows of an inference, [frames, values]."""
         inference = self._executor.inference
@@ -182,7 +198,7 @@ class InteractiveExecutor:
             inference.latents.copy_(self._states[start])
         else:
             inference.reset(0)
-        rows = torch.empty(0)
+        rows = torch.empty(0, device="cpu")
         for at in range(start, number + 1):
             self._states[at] = inference.latents.clone()
             rows = self._run(at)

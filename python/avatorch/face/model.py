@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -10,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avatorch.face.accumulators import check_samples
 from avatorch.face.bundle import Bundle, read_bundle
 from avatorch.face.engine.choice import AnyNetwork
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
+from avatorch.face.modes import device_of, tensor_of
 from avatorch.face.resample import Resampler, resample
 from avatorch.face.weights import FaceWeights
 
@@ -45,11 +50,15 @@ class Audio2Face:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.identity = self.bundle.identity(identity).name
-        self.device = torch.device(device)
+        self.device = device_of(device)
         self.settings = dict(settings or {})
-        self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
+        try:
+            self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
+        except (ValueError, TypeError, OverflowError):
+            raise FaceError("eInvalidValue", f"frame_rate is {frame_rate!r}, expected a positive number") from None
         self._network: AnyNetwork | None = None
         self._executor: Executor | None = None
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -62,23 +71,28 @@ class Audio2Face:
 
         Without a `sample_rate` the audio has the network's. `progress(done, total)` is called with frames as they come.
         """
-        clips = [audio] if isinstance(audio, Tensor) and audio.ndim == 1 else list(audio)
+        single = not isinstance(audio, list | tuple) and tensor_of(audio).ndim < 2
+        clips = [tensor_of(clip) for clip in ([audio] if single else audio)]
         for clip in clips:
             if clip.ndim != 1 or not clip.is_floating_point():
                 raise FaceError(
                     "eInvalidValue", f"audio has a clip of {clip.dtype} {list(clip.shape)}, expected floats [samples]"
                 )
-        executor = self._executor_for(len(clips)) if clips else self.executor(1)
         rate = self.bundle.info.sample_rate
+        given_rate = rate if sample_rate is None else sample_rate
+        keys = self.emotion_keys(emotion)
+        executor = self._take_executor(max(1, len(clips)))
         for track, clip in enumerate(clips):
-            samples = resample(clip, sample_rate or rate, rate)
+            samples = resample(clip, given_rate, rate)
             if len(samples):
                 executor.audio[track].accumulate(samples)
             executor.audio[track].close()
-            self.give_emotions(executor, track, emotion)
+            for moment, value in keys:
+                executor.emotions[track].accumulate(moment, value)
+            executor.emotions[track].close()
         counts = tuple(executor.total_frames(track) for track in range(len(clips)))
         names = executor.weight_names
-        weights = torch.zeros(len(clips), max(counts, default=0), len(names), device=self.device)
+        weights = torch.zeros(len(clips), max(counts, default=0), len(names), dtype=torch.float32, device=self.device)
         done = 0
         for frames in executor.run():
             assert frames.weights is not None
@@ -86,17 +100,17 @@ class Audio2Face:
             done += len(frames)
             if progress is not None:
                 progress(done, sum(counts))
-        single = isinstance(audio, Tensor) and audio.ndim == 1
+        self._executor = executor
         return FaceWeights(weights[0] if single else weights, names, float(executor.frame_rate), counts)
 
     @property
     def why(self) -> str:
         """Why ONNX Runtime computes the network and not torch; empty where torch does."""
-        return (self._executor or self._executor_for(1)).why
+        return (self._network or self.executor(1).network).why
 
     def stream(self, sample_rate: int | None = None, emotion: Emotions = None) -> FaceStream:
         """Speech as it comes."""
-        return FaceStream(self, sample_rate or self.bundle.info.sample_rate, emotion)
+        return FaceStream(self, self.bundle.info.sample_rate if sample_rate is None else sample_rate, emotion)
 
     def executor(self, tracks: int, **options: Any) -> Executor:
         """An executor of this identity with these settings, for whoever wants tracks, geometry or callbacks."""
@@ -107,37 +121,50 @@ class Audio2Face:
             executor.set_parameters(track, **self.settings)
         return executor
 
-    def give_emotions(self, executor: Executor, track: int, emotion: Emotions) -> None:
-        """Puts the emotions of a whole clip on a track, and closes it."""
-        known = executor.emotions[track]
+    def emotion_keys(self, emotion: Emotions) -> list[tuple[int, Tensor]]:
+        """The emotions of a whole clip, each with the sample from which it is."""
         if emotion is None:
             emotion = self.bundle.info.default_emotion
-        keys = [(0.0, emotion)] if isinstance(emotion, Tensor | Mapping) else list(emotion)
-        for seconds, value in keys:
-            known.accumulate(round(seconds * self.bundle.info.sample_rate), self.emotion(value))
-        known.close()
+        if isinstance(emotion, Tensor | Mapping):
+            return [(0, self.emotion(emotion))]
+        expected = "expected a vector, names with strengths, or a list of (seconds, emotion)"
+        if isinstance(emotion, str) or not isinstance(emotion, Sequence) or not len(emotion):
+            raise FaceError("eInvalidValue", f"emotion is {emotion!r}, {expected}")
+        keys = []
+        for key in emotion:
+            pair: tuple[Any, ...] = tuple(key) if isinstance(key, Sequence) and not isinstance(key, str) else ()
+            if len(pair) != 2 or not isinstance(pair[0], int | float) or not math.isfinite(pair[0]):
+                raise FaceError("eInvalidValue", f"emotion has the key {key!r}, {expected}")
+            keys.append((round(pair[0] * self.bundle.info.sample_rate), self.emotion(pair[1])))
+        return keys
 
     def emotion(self, values: Emotion) -> Tensor:
         """Of names and strengths: [emotions]"""
         names = self.bundle.info.emotions
         if isinstance(values, Tensor):
             return values
-        vector = torch.zeros(len(names))
+        if not isinstance(values, Mapping):
+            raise FaceError("eInvalidValue", f"emotion is {values!r}, expected a vector or names with strengths")
+        vector = torch.zeros(len(names), dtype=torch.float32, device="cpu")
         for name, strength in values.items():
             if name not in names:
                 raise FaceError("eInvalidValue", f"there is no emotion {name!r}, expected one of {', '.join(names)}")
-            vector[names.index(name)] = strength
+            if isinstance(strength, bool) or not isinstance(strength, numbers.Real):
+                raise FaceError("eInvalidValue", f"emotion {name} is {strength!r}, expected a number")
+            vector[names.index(name)] = float(strength)
         return vector
 
-    def _executor_for(self, tracks: int) -> Executor:
-        """One that starts anew; kept, since its tables take time to make."""
-        if self._executor is None or self._executor.tracks != tracks:
-            self._executor = self.executor(tracks, windows_per_execution=WINDOWS_AT_ONCE)
+    def _take_executor(self, tracks: int) -> Executor:
+        """The one that the last call left, since its tables take time to make; other threads make their own."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is None or executor.tracks != tracks:
+            return self.executor(tracks, **{"windows_per_execution": WINDOWS_AT_ONCE, **self._options})
         for track in range(tracks):
-            self._executor.reset(track)
-            self._executor.audio[track].reset()
-            self._executor.emotions[track].reset()
-        return self._executor
+            executor.reset(track)
+            executor.audio[track].reset()
+            executor.emotions[track].reset()
+        return executor
 
 
 class FaceStream:
@@ -147,12 +174,18 @@ class FaceStream:
         self.executor = face.executor(1)
         self.names = self.executor.weight_names
         self.fps = float(self.executor.frame_rate)
-        face.give_emotions(self.executor, 0, emotion)
+        for moment, value in face.emotion_keys(emotion):
+            self.executor.emotions[0].accumulate(moment, value)
+        self.executor.emotions[0].close()
         rate = face.bundle.info.sample_rate
         self._resampler = None if sample_rate == rate else Resampler(sample_rate, rate)
 
     def push(self, samples: Tensor) -> Tensor:
         """The weights that more samples [n] complete: [frames, poses], often none."""
+        samples = tensor_of(samples)
+        check_samples(samples)
+        if self.executor.audio[0].is_closed:
+            raise FaceError("eInvalidValue", "samples were pushed into a stream that is closed")
         samples = samples.float() if self._resampler is None else self._resampler.push(samples.cpu())
         if len(samples):
             self.executor.audio[0].accumulate(samples)
@@ -169,7 +202,7 @@ class FaceStream:
     def _ready(self) -> Tensor:
         parts = [_weights(frames) for frames in self.executor.run()]
         self.executor.audio[0].drop_before(self.executor.next_audio_sample(0))
-        return torch.cat([torch.empty(0, len(self.names), device=self.executor.device), *parts])
+        return torch.cat([torch.empty(0, len(self.names), dtype=torch.float32, device=self.executor.device), *parts])
 
 
 def _weights(frames: Frames) -> Tensor:

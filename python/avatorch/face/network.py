@@ -20,6 +20,7 @@ from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+MOST_STATE_VALUES = 1 << 24  # of one track
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -49,7 +50,7 @@ class Network:
         except OSError as error:
             raise FaceError("eOpenFileFailed", f"{path.name}: cannot be read: {error.strerror}") from None
         self._shared = sessions.take(identity, lambda: self._open(path, tf32, tensorrt))
-        self._close = weakref.finalize(self, sessions.give_back, identity)
+        self._close = weakref.finalize(self, sessions.give_back, identity, self._shared)
         self._close.atexit = False
         session = self._shared.session
         for kind, nodes, expected in (("input", session.get_inputs, inputs), ("output", session.get_outputs, outputs)):
@@ -68,8 +69,8 @@ class Network:
         if not self._close.alive:
             raise FaceError("eNotInitialized", "the network is closed, expected it open")
         held = {name: tensor.to(self.device, torch.float32).contiguous() for name, tensor in inputs.items()}
-        results = {name: torch.empty(shape, device=self.device) for name, shape in outputs.items()}
-        with self._shared.lock:
+        results = {name: torch.empty(shape, dtype=torch.float32, device=self.device) for name, shape in outputs.items()}
+        with self._shared.turn:
             failure = self._run(held, results)
         if failure:  # Not within `except`: its traceback would keep what was bound.
             raise FaceError("eMismatch", f"the network cannot be run: {failure}")
@@ -171,6 +172,11 @@ def open_diffusion(path: Path, info: NetworkInfo, device: torch.device, **option
         raise FaceError(
             "eOutOfRange",
             f"network_info.json: {info.steps} steps of {info.frames} frames of {info.values} values are too many",
+        )
+    if info.steps * info.gru_layers * info.gru_width > MOST_STATE_VALUES:
+        raise FaceError(
+            "eOutOfRange",
+            f"network_info.json: {info.steps} steps of {info.gru_layers} layers of {info.gru_width} are too many",
         )
     inputs = {
         "window": (None, info.window),

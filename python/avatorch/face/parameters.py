@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -62,7 +63,7 @@ class AnimatorParameters:
 
     def changed(self, **settings: float) -> AnimatorParameters:
         """A copy with some settings changed."""
-        known = {field.name for field in fields(self)}
+        known = [field.name for field in fields(self)]
         for name in settings:
             if name not in known:
                 raise FaceError("eInvalidValue", f"there is no setting {name!r}, expected one of {', '.join(known)}")
@@ -141,10 +142,13 @@ def _check_pose(where: str, value: Any, name: str) -> None:
 
 
 def check(settings: AnimatorParameters | SolverParameters) -> None:
-    """Every setting is a number within its range."""
+    """Every setting is a number within its range; it becomes a float."""
     for field in fields(settings):
         value, least, most = getattr(settings, field.name), field.metadata["least"], field.metadata["most"]
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise FaceError("eInvalidValue", f"{field.name} is {value!r}, expected a number from {least:g} to {most:g}")
         if math.isnan(value):
             raise FaceError("eNotANumber", f"{field.name} is not a number, expected {least:g} to {most:g}")
         if not least <= value <= most or math.isinf(value):
             raise FaceError("eOutOfRange", f"{field.name} is {value:g}, expected {least:g} to {most:g}")
+        object.__setattr__(settings, field.name, float(value))  # whatever kind of number it was

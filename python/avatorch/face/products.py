@@ -16,7 +16,7 @@ def row_products(rows: Tensor, matrix: Tensor) -> Tensor:
         return rows @ matrix
     flat = rows.reshape(-1, rows.shape[-1])
     transposed = matrix.mT
-    products = torch.empty(len(flat), matrix.shape[1], dtype=rows.dtype)
+    products = torch.empty(len(flat), matrix.shape[1], dtype=rows.dtype, device=rows.device)
     for product, row in zip(products, flat, strict=True):
         product.copy_(torch.mv(transposed, row.clone()))
     return products.reshape(*rows.shape[:-1], matrix.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from avatorch.face.errors import FaceError
 CROSSINGS = 32  # zero crossings of the filter on each side
 ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter is down to a half
 LEAST_RATE, MOST_RATE = 1_000, 768_000
-MOST_AT_ONCE = 1 << 14  # results computed together
+MOST_AT_ONCE = 1 << 22  # products of samples and taps
 
 
 class Resampler:
@@ -20,19 +21,16 @@ class Resampler:
 
     def __init__(self, source: int, target: int) -> None:
         for name, rate in (("sample_rate", source), ("target", target)):
-            if not LEAST_RATE <= rate <= MOST_RATE:
-                raise FaceError("eOutOfRange", f"{name} is {rate} Hz, expected {LEAST_RATE} to {MOST_RATE}")
+            if not isinstance(rate, numbers.Integral) or not LEAST_RATE <= rate <= MOST_RATE:
+                raise FaceError("eOutOfRange", f"{name} is {rate!r} Hz, expected {LEAST_RATE} to {MOST_RATE}")
         common = math.gcd(source, target)
         self._up, self._down = target // common, source // common  # result i is at i * down / up
-        cutoff = ROLLOFF * min(1.0, target / source)
-        self._half = math.ceil(CROSSINGS / cutoff)  # samples on each side
-        places = torch.arange(-self._half, self._half + 1, dtype=torch.float64)
-        phases = torch.arange(self._up, dtype=torch.float64)[:, None] / self._up
-        distance = places - phases
-        window = torch.cos(math.pi / 2 * distance / (self._half + 1)).square()
-        taps = cutoff * torch.sinc(cutoff * distance) * window
-        self._taps = taps / taps.sum(1, keepdim=True)  # [up, taps]
-        self._held = torch.zeros(self._half, dtype=torch.float64)  # from the first sample still needed on
+        self._cutoff = ROLLOFF * min(1.0, target / source)
+        self._half = math.ceil(CROSSINGS / self._cutoff)  # samples on each side
+        # Rates without a common factor have a phase for each result: taps of those are computed as they are needed.
+        few = self._up * (2 * self._half + 1) <= MOST_AT_ONCE
+        self._table = self._make_taps(torch.arange(self._up, device="cpu")) if few else None  # [up, taps]
+        self._held = torch.zeros(self._half, dtype=torch.float64, device="cpu")  # from the first sample still needed on
         self._first = -self._half  # its number
         self._given = 0  # results
         self._taken = 0  # samples
@@ -46,20 +44,31 @@ class Resampler:
 
     def flush(self) -> Tensor:
         """The rest, as silence follows. float32"""
-        self._held = torch.cat([self._held, torch.zeros(2 * self._half + 1, dtype=torch.float64)])
+        self._held = torch.cat([self._held, torch.zeros(2 * self._half + 1, dtype=torch.float64, device="cpu")])
         return self._results(-(-self._taken * self._up // self._down))
 
     def _results(self, end: int) -> Tensor:
         parts = []
+        at_once = max(1, MOST_AT_ONCE // (2 * self._half + 1))
         while self._given < end:
-            number = torch.arange(self._given, min(end, self._given + MOST_AT_ONCE))
+            number = torch.arange(self._given, min(end, self._given + at_once), device="cpu")
             middle = number * self._down // self._up
             windows = self._held.unfold(0, 2 * self._half + 1, 1)[middle - self._half - self._first]
-            parts.append((windows * self._taps[number * self._down % self._up]).sum(1))
+            phases = number * self._down % self._up
+            taps = self._make_taps(phases) if self._table is None else self._table[phases]
+            parts.append((windows * taps).sum(1))
             self._given = int(number[-1]) + 1
         needed = self._given * self._down // self._up - self._half
         self._held, self._first = self._held[max(0, needed - self._first) :], max(needed, self._first)
-        return torch.cat(parts).float() if parts else torch.empty(0)
+        return torch.cat(parts).float() if parts else torch.empty(0, dtype=torch.float32, device="cpu")
+
+    def _make_taps(self, phases: Tensor) -> Tensor:
+        """[n], in parts of a sample over `up` -> [n, taps]"""
+        places = torch.arange(-self._half, self._half + 1, dtype=torch.float64, device="cpu")
+        distance = places - phases.double()[:, None] / self._up
+        window = torch.cos(math.pi / 2 * distance / (self._half + 1)).square()
+        taps = self._cutoff * torch.sinc(self._cutoff * distance) * window
+        return taps / taps.sum(1, keepdim=True)
 
 
 def resample(samples: Tensor, source: int, target: int) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avatorch.face.errors import FaceError
 from avatorch.face.executor import Part
 from avatorch.face.model import Audio2Face, Emotions
+from avatorch.face.modes import tensor_of
 
 
 class Audio2FaceSDK:
@@ -38,7 +40,9 @@ class Audio2FaceSDK:
 
         -> `blendshapes` [frames, 52], `names`, `fps`, `duration` in seconds
         """
-        samples = audio if isinstance(audio, Tensor) else torch.as_tensor(audio)
+        samples = tensor_of(audio)
+        if samples.ndim != 1:
+            raise FaceError("eInvalidValue", f"audio has shape {list(samples.shape)}, expected one clip [samples]")
         result = self.face(samples, emotion=emotion)
         return {
             "blendshapes": result.weights if isinstance(audio, Tensor) else result.weights.cpu().numpy(),

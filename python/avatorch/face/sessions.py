@@ -6,11 +6,12 @@ that held convolutions goes, also when its stream is at rest. It stays for whoev
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ class SharedSession:
     session: Any
     stream: torch.cuda.Stream | None  # None on the CPU
     users: int = 0
-    # Runs of several threads on one stream take turns.
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        # Runs of several threads on one stream take turns.
+        self.turn: Any = threading.Lock() if self.stream is not None else contextlib.nullcontext()
         if self.stream is not None:  # nothing ever takes these references back
             for kept in (self.session, self.stream):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
@@ -49,15 +50,15 @@ def take(identity: tuple[Hashable, ...], opened: Callable[[], SharedSession]) ->
     with _lock:
         shared = _sessions.get(identity)
         if shared is None:
-            shared = _sessions[identity] = opened()
+            shared = opened()
         shared.users += 1
+        _sessions[identity] = shared  # again: garbage collection may just have given it back
         return shared
 
 
-def give_back(identity: tuple[Hashable, ...]) -> None:
+def give_back(identity: tuple[Hashable, ...], shared: SharedSession) -> None:
     """One user less; on the CPU the last one frees it."""
     with _lock:
-        shared = _sessions[identity]
         shared.users -= 1
         if not shared.users and shared.stream is None:
-            del _sessions[identity]
+            _sessions.pop(identity, None)

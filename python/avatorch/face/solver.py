@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avatorch.face.errors import FaceError
+from avatorch.face.errors import FaceError, check_track
 from avatorch.face.parameters import SolverParameters, SolverPoses
 from avatorch.face.products import row_products
 from avatorch.face.rig import Rig
@@ -37,8 +37,12 @@ class _Unknowns:
 
     @staticmethod
     def of(poses: SolverPoses, device: torch.device) -> _Unknowns:
-        active = torch.tensor(poses.active).nonzero().flatten().to(device)
-        pairs = torch.tensor(active_pairs(poses.cancel, poses.active), dtype=torch.int64).reshape(-1, 2).to(device)
+        active = torch.tensor(poses.active, device="cpu").nonzero().flatten().to(device)
+        pairs = (
+            torch.tensor(active_pairs(poses.cancel, poses.active), dtype=torch.int64, device="cpu")
+            .reshape(-1, 2)
+            .to(device)
+        )
         return _Unknowns(active, pairs, torch.ones(len(active), dtype=torch.float64, device=device))
 
     def same(self, other: _Unknowns) -> bool:
@@ -57,8 +61,10 @@ class BlendshapeSolver:
         self.rig = rig
         self.method = method
         self.device = torch.device(device)
-        vertices = torch.arange(len(rig.neutral)) if rig.mask is None else rig.mask
-        self.columns = (3 * vertices[:, None] + torch.arange(3)).flatten().to(self.device)  # [n], of a frame's values
+        vertices = torch.arange(len(rig.neutral), device="cpu") if rig.mask is None else rig.mask
+        self.columns = (
+            (3 * vertices[:, None] + torch.arange(3, device="cpu")).flatten().to(self.device)
+        )  # [n], of a frame's values
         # Of all P poses, so that what one track leaves out does not change how another's products are rounded.
         deltas = rig.deltas.flatten(1).to(self.device)[:, self.columns]
         self._deltas = deltas.double().mT.contiguous()  # [n, P]
@@ -69,14 +75,16 @@ class BlendshapeSolver:
         self._normal = self._gram.new_empty(tracks, self.num_poses, self.num_poses)
         self._temporal = self._gram.new_empty(tracks)
         self._previous = self._gram.new_zeros(tracks, self.num_poses)
-        self._multipliers, self._offsets = torch.empty(2, tracks, 1, self.num_poses, device=self.device)
+        self._multipliers, self._offsets = torch.empty(
+            2, tracks, 1, self.num_poses, dtype=torch.float32, device=self.device
+        )
         self._parameters = [rig.parameters] * tracks
         self._poses = [rig.poses] * tracks
         self._unknowns = [_Unknowns.of(rig.poses, self.device)] * tracks
         self._alike = True  # whether all tracks have the same unknowns
         self._normal[:], self._temporal[:] = self._system(rig.parameters, rig.poses)
-        self._multipliers[:] = torch.tensor(rig.poses.multipliers)
-        self._offsets[:] = torch.tensor(rig.poses.offsets)
+        self._multipliers[:] = torch.tensor(rig.poses.multipliers, device="cpu")
+        self._offsets[:] = torch.tensor(rig.poses.offsets, device="cpu")
 
     @property
     def num_poses(self) -> int:
@@ -85,15 +93,18 @@ class BlendshapeSolver:
 
     def parameters(self, track: int) -> SolverParameters:
         """Of one track."""
+        check_track(track, len(self._poses))
         return self._parameters[track]
 
     def set_parameters(self, track: int, parameters: SolverParameters) -> None:
         """For the frames that follow."""
+        check_track(track, len(self._poses))
         self._parameters[track] = parameters
         self._normal[track], self._temporal[track] = self._system(parameters, self._poses[track])
 
     def poses(self, track: int) -> SolverPoses:
         """Which poses are solved for on one track, and what becomes of their weights."""
+        check_track(track, len(self._poses))
         return self._poses[track]
 
     def set_poses(self, track: int, **lists: Sequence[float] | Tensor) -> None:
@@ -101,16 +112,17 @@ class BlendshapeSolver:
 
         Poses that stay active keep their last weights.
         """
+        check_track(track, len(self._poses))
         poses = self._poses[track] = self._poses[track].changed(**lists)
-        self._multipliers[track] = torch.tensor(poses.multipliers)
-        self._offsets[track] = torch.tensor(poses.offsets)
+        self._multipliers[track] = torch.tensor(poses.multipliers, device="cpu")
+        self._offsets[track] = torch.tensor(poses.offsets, device="cpu")
         if lists.keys() & {"active", "cancel", "symmetry"}:
             unknowns = _Unknowns.of(poses, self.device)
             # Tracks with the same unknowns are solved for together.
             self._unknowns[track] = next((known for known in self._unknowns if known.same(unknowns)), unknowns)
             self._alike = all(known is self._unknowns[0] for known in self._unknowns)
             self._normal[track], self._temporal[track] = self._system(self._parameters[track], poses)
-            self._previous[track] *= torch.tensor(poses.active, device=self.device)
+            self._previous[track, torch.tensor(poses.active, device=self.device).logical_not()] = 0
 
     def reset(self, track: int) -> None:
         """Forgets the last weights of a track."""
@@ -177,7 +189,7 @@ class BlendshapeSolver:
         """A of all poses, of which those of inactive ones are not used, and the factor of the last weights in b."""
         scale = (self._diagonal / parameters.template_bb_size) ** 2
         shape, together = (self.num_poses, self.num_poses), parameters.l1_regularization**2 * 0.25 * scale
-        regular = torch.full(shape, together, dtype=torch.float64)
+        regular = torch.full(shape, together, dtype=torch.float64, device="cpu")
         regular.diagonal().add_(parameters.l2_regularization * 10 * scale + parameters.temporal_smoothing * 100 * scale)
         mirror = torch.zeros_like(regular)
         places = [place for place, on in enumerate(poses.active) if on]

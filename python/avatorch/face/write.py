@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from avatorch.face.modes import tensor_of
 from avatorch.whole_file import write_whole
 
 # The columns of Live Link Face, which some programs read by their place: left and right of jaw and mouth are the other
@@ -76,15 +79,28 @@ def save_npz(path: PathLike, weights: Tensor, names: Sequence[str], fps: float) 
     write_whole(path, content.getvalue())
 
 
-def save(path: PathLike, weights: Tensor, names: Sequence[str], fps: float) -> None:
-    """By the ending of the file's name."""
+def writer_of(path: PathLike) -> Callable[[PathLike, Tensor, Sequence[str], float], None]:
+    """What writes a file of such a name."""
     writers = {".csv": save_csv, ".json": save_json, ".npz": save_npz}
     ending = Path(path).suffix.lower()
     if ending not in writers:
         raise ValueError(
             f"{path}: weights are written as {', '.join(writers)}, not as {ending or 'a file without ending'}"
         )
-    writers[ending](path, weights, names, fps)
+    return writers[ending]
+
+
+def save(path: PathLike, weights: Any, names: Sequence[str], fps: float) -> None:
+    """By the ending of the file's name. weights [frames, poses], a tensor or an array"""
+    weights = tensor_of(weights)
+    writer = writer_of(path)
+    if weights.ndim != 2 or weights.shape[1] != len(names):
+        raise ValueError(f"{path}: weights has shape {list(weights.shape)}, expected one clip [frames, {len(names)}]")
+    if not weights.isfinite().all():
+        raise ValueError(f"{path}: weights hold values that are not finite, which the file cannot")
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"{path}: fps is {fps}, expected more than 0")
+    writer(path, weights, names, fps)
 
 
 def _timecode(frame: int, fps: float) -> str:

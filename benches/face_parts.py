@@ -1,6 +1,6 @@
 """Faces from speech but for the network: solver and animators alone, then everything with a bundle.
 
-    python benches/face.py [--device cuda] [--bundle DIRECTORY] [--tracks 1 64 1000]
+    python benches/face_parts.py [--device cuda] [--bundle DIRECTORY] [--tracks 1 64 1000]
 
 The solver is measured on systems of the published size, 43 poses of 10 085 vertices, beside scipy's `lsq_linear`,
 which solves one frame after another on the CPU, and four steps of ADMM in torch, which do not arrive. Each line has the

@@ -371,11 +371,9 @@ impl<'a> System<'a> {
             };
         }
         let whole = work.free.len() == size;
-        if !whole {
-            if work.factored != work.free {
-                factorize(&self.squared, size, &work.free, &mut work.factor);
-                work.factored.clone_from(&work.free);
-            }
+        if !whole && work.factored != work.free {
+            factorize(&self.squared, size, &work.free, &mut work.factor);
+            work.factored.clone_from(&work.free);
         }
         self.gradient(b, work);
         let mut before = f64::INFINITY;

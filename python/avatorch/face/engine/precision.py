@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 
 from avatorch.face.errors import FaceError
+
+_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,18 @@ def precision_of(name: str) -> Precision:
 
 @contextmanager
 def computing(precision: Precision) -> Iterator[None]:
-    """Products on a GPU round as the precision says, whatever the process is set to otherwise."""
+    """Products on a GPU round as the precision says, whatever the process is set to otherwise.
+
+    The settings are of the whole process: threads take turns to launch, where there is a GPU.
+    """
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    with _lock:
+        yield from _set(precision)
+
+
+def _set(precision: Precision) -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     switches = [_switch(matmul, (matmul,)), _switch(cudnn, (cudnn.rnn, cudnn.conv))]  # type: ignore[attr-defined]
     before = [switch.get() for switch in switches]

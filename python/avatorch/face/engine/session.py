@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class TorchNetwork:
         self.device, self.info = device, bundle.info
         self.engine = engine or _engine(bundle, device, precision_of(precision))
         self._graphs: dict[Any, Captured | None] = {}  # None: seen once, worth a graph the next time
+        self._replayed: torch.cuda.Event | None = None
+        self._lock = threading.Lock()
 
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """What Network.run gives; frames around those in the middle hold what the file says: less than nothing."""
@@ -56,9 +59,13 @@ class TorchNetwork:
             return {"prediction": prediction, "output_latents": result.latents.float()}
 
     def replay(self, key: Any, function: Callable[..., Any], given: Sequence[Tensor]) -> Any:
-        """A function of tensors, as a graph once its key was seen before. What it gives lasts until the next call."""
+        """A function of tensors that gives tensors, as a graph once its key was seen before."""
         if self.device.type != "cuda":
             return function(*given)
+        with self._lock:  # a graph has one place for what it is given, and one for what it gives
+            return self._replay(key, function, given)
+
+    def _replay(self, key: Any, function: Callable[..., Any], given: Sequence[Tensor]) -> Any:
         if key not in self._graphs:
             if len(self._graphs) < MOST_GRAPHS:
                 self._graphs[key] = None
@@ -67,7 +74,13 @@ class TorchNetwork:
         if graph is None:
             pool = next((other.pool for other in self._graphs.values() if other is not None), None)
             graph = self._graphs[key] = Captured(function, given, pool)
-        return graph(*given)
+        stream = torch.cuda.current_stream(self.device)
+        if self._replayed is not None:
+            stream.wait_event(self._replayed)  # of another thread's stream
+        found = graph(*given)
+        copied = found.clone() if isinstance(found, Tensor) else Result(*(part.clone() for part in found))
+        self._replayed = stream.record_event()
+        return copied
 
     def feature_maps(self, identity: Identity, index: int) -> list[FeatureMap]:
         """Skin and tongue of an identity as linear maps of features."""
@@ -101,7 +114,7 @@ class TorchRegressionInference(RegressionInference):
         for at in range(0, len(windows), step):
             some = [_padded(part[at : at + step], step) for part in given]
             count = len(windows[at : at + step])
-            rows.append(self._torch.replay(len(some[0]), engine, some)[:count].float()[:, None].clone())
+            rows.append(self._torch.replay(len(some[0]), engine, some)[:count].float()[:, None])
         return torch.cat(rows)
 
 
@@ -175,7 +188,7 @@ class TorchDiffusionInference(DiffusionInference):
         result = self._torch.replay((room, blocks, self._constant), compute, given)
         self.latents[:, :, which] = result.latents[:, :, :count].float()
         features = result.features[: count * blocks]
-        return features.clone() if self._features else engine.frames(features, self._identity).float()
+        return features if self._features else engine.frames(features, self._identity).float()
 
 
 def _engine(bundle: Bundle, device: torch.device, precision: Precision) -> Diffusion | Regression:

@@ -1,5 +1,6 @@
-"""Fitting bodies to their own vertices and joints, beside smplfitter where it is installed: SMPL-X's sizes, random
-data, float32, one process. `python benches/fit.py [batch ...]` prints a Markdown table of times and mean errors.
+"""Fitting bodies to their own vertices and joints, beside smplfitter where it is installed: SMPL-X's sizes, invented
+limbs, float32, one process. `python benches/fit.py [batch ...]` prints a Markdown table of times and mean errors;
+`--profile` what the GPU is busy with at each batch.
 """
 
 from __future__ import annotations
@@ -53,16 +54,29 @@ def smplfitter(folder: str, device: str, vertices: Tensor, joints: Tensor, round
     return run
 
 
+def print_profile(run: Found) -> None:
+    """Where the time goes, by kernel and by operator."""
+    run()
+    with torch.profiler.profile(activities=[*torch.profiler.supported_activities()]) as profile:
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    print(profile.key_averages().table(sort_by=order, row_limit=60))
+
+
 def main() -> None:
     """Both programs return the vertices of what they found; that pass is part of the time."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = [int(word) for word in sys.argv[1:]] or ([1, 32, 256, 1024, 4096] if device == "cuda" else [1, 4])
+    profile = "--profile" in sys.argv
+    usual = [1, 32, 256, 1024, 4096] if device == "cuda" else [1, 4]
+    batches = [int(word) for word in sys.argv[1:] if word != "--profile"] or usual
     avatorch.warm_up(device)
     torch.manual_seed(0)
     print(f"{torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, torch {torch.__version__}\n")
     print("| bodies | program | ms | +- | bodies/s | mean error, mm |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        arrays = synthetic.smplx(columns=20, seed=1, dtype=np.float32)
+        arrays = synthetic.smplx_with_limbs(seed=1, dtype=np.float32)
         np.save(Path(folder) / "kid_template.npy", arrays["v_template"])  # which smplfitter wants to see
         body = avatorch.Body.load(synthetic.save_npz(Path(folder) / "SMPLX_NEUTRAL.npz", arrays)).to(device)
         for batch in batches:
@@ -71,6 +85,9 @@ def main() -> None:
                 target = body(**{k: v.to(device) for k, v in random.items()}, transl=torch.randn(batch, 3).to(device))
             vertices, joints = target.vertices, target.joints
             del target
+            if profile:
+                print_profile(ours(body, vertices, joints, 3))
+                continue
             programs = {f"avatorch, {steps} steps": ours(body, vertices, joints, steps) for steps in STEPS}
             if importlib.util.find_spec("smplfitter"):
                 for rounds in ROUNDS:

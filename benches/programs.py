@@ -27,10 +27,11 @@ Vertices = Callable[[Tensor, Tensor, Tensor], Tensor]  # [B, C], [B, 3 J], [B, 3
 
 @dataclass(frozen=True)
 class Program:
-    """`run` computes vertices; within `setting`, if there is one."""
+    """`run` computes vertices; within `setting`, if there is one, and as a CUDA graph where `captured`."""
 
     run: Vertices
     tf32: bool = False
+    captured: bool = False
     takes_expressions: bool = True
 
     @contextlib.contextmanager
@@ -139,15 +140,17 @@ def all_programs(path: Path, device: str, compiled: bool) -> dict[str, Program]:
     """Those that are installed; smplx, the usual one, last."""
     model = model_tensors(path, torch.float32, device)
     operator = ours(model)
-    programs = {"avatorch": Program(operator)}
+    programs, expert = {"avatorch": Program(operator)}, ExpertBody(**model)
+    if device != "cpu":
+        programs["avatorch, CUDA graph"] = Program(operator, captured=True)
+        programs["expert's PyTorch, CUDA graph"] = Program(expert, captured=True)
     if compiled:
-        expert = ExpertBody(**model)
         programs["avatorch, compiled"] = Program(torch.compile(operator, fullgraph=True))
         programs["expert's PyTorch, compiled"] = Program(torch.compile(expert, fullgraph=True))
         if device != "cpu":
             programs["expert's PyTorch, compiled, TF32"] = Program(torch.compile(expert, fullgraph=True), tf32=True)
     else:
-        programs["expert's PyTorch"] = Program(ExpertBody(**model))
+        programs["expert's PyTorch"] = Program(expert)
     programs["eager PyTorch"] = Program(eager(model))
     for name, make, expressions in (
         ("smplfitter", smplfitter, False),

@@ -1,6 +1,7 @@
 // Waveforms to log-mel spectrograms. `log_mel` goes from samples to logarithms in shared memory, a tile of frames at a
 // time; what waits for the whole clip follows in `loudest`, `finish` and `normalize`.
 #include "audio/mel.cuh"
+#include "audio/mel_lanes.cuh"
 
 extern __shared__ double shared_memory[];
 
@@ -20,6 +21,20 @@ __device__ T raised(T value, T floor) {
   return value < floor ? floor : value;
 }
 
+// The largest of each frame from what the threads have seen; not a number where one of them is not.
+template <class T>
+__device__ void store_peaks(const MelParams& p, T* by_thread, int frames, long long clip, long long first, T peak) {
+  by_thread[threadIdx.x] = peak;
+  __syncthreads();
+  const int frame = threadIdx.x;
+  if (frame >= frames || first + frame >= p.n_frames) return;
+  for (int other = frame + frames; other < blockDim.x; other += frames) {
+    const T value = by_thread[other];
+    if (!(value <= peak) && peak == peak) peak = value;
+  }
+  static_cast<T*>(p.peaks)[clip * p.n_frames + first + frame] = peak;
+}
+
 // 5) Magnitudes to logarithms of bands. Each thread keeps to one frame of the tile, since a block's threads are a
 // multiple of its frames.
 template <class T>
@@ -37,22 +52,11 @@ __device__ void store_bands(const Tile<T>& tile, const T* magnitudes, long long 
       value = own.is_bad ? not_a_number<T>() : tile.logarithm(tile.filtered(magnitudes, mel, frame));
       peak = raised(value, peak);
       poison += value * T(0);
-      if (p.is_final) value = raised(value, floor) * T(p.scale) + T(p.offset);
+      if (p.is_scaled) value = raised(value, floor) * T(p.scale) + T(p.offset);
     }
     values[value_place(p, mel, first + frame)] = value;
   }
-  if (!p.peaks) return;
-  tile.by_thread[threadIdx.x] = peak + poison;
-  __syncthreads();
-  const int frame = threadIdx.x;
-  if (frame < tile.frames && first + frame < p.n_frames) {
-    peak = tile.by_thread[frame];
-    for (int other = frame + tile.frames; other < blockDim.x; other += tile.frames) {
-      const T value = tile.by_thread[other];
-      if (!(value <= peak) && peak == peak) peak = value;
-    }
-    static_cast<T*>(p.peaks)[clip * p.n_frames + first + frame] = peak;
-  }
+  if (p.peaks) store_peaks(p, tile.by_thread, tile.frames, clip, first, peak + poison);
 }
 
 template <class T>
@@ -69,6 +73,40 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
       magnitudes = tile.magnitudes(tile.spectra());
     }
     store_bands(tile, magnitudes, clip, first, own);
+  }
+}
+
+// The same for the sizes of `Lanes`, without what a frame has of its own: its mean, and pre-emphasis within it.
+template <int A, int B>
+__global__ void __launch_bounds__(kThreads, Lanes<A, B>::kShared ? 5 : 4) log_mel_lanes(const MelParams p) {
+  const Lanes<A, B> tile(p, reinterpret_cast<float*>(shared_memory));
+  tile.make_tables();
+  const int tiles = p.clips * p.tiles;
+  for (int at = blockIdx.x; at < tiles; at += gridDim.x) {
+    const unsigned clip = at / unsigned(p.tiles);
+    const int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames, frame = first + tile.frame;
+    const Clip<float> own(p, clip);
+    const int frames = own.is_bad ? -1 : int(own.frames);
+    __syncthreads();
+    if (first < frames) {
+      tile.load(own, first);
+      tile.transform_parts();
+      tile.magnitudes();
+    }
+    const float floor = p.loudest_of == 4 ? float(p.range_constant - p.range_below) : lowest<float>();
+    float* values = static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames;
+    float peak = lowest<float>(), poison = 0;
+    for (int mel = tile.group; frame < p.n_frames && mel < p.n_mels; mel += tile.kGroups) {
+      float value = 0;
+      if (frame < frames || frames < 0) {
+        value = frames < 0 ? not_a_number<float>() : tile.logarithm(mel);
+        peak = raised(value, peak);
+        poison += value * 0.0f;
+        if (p.is_scaled) value = raised(value, floor) * float(p.scale) + float(p.offset);
+      }
+      values[value_place(p, mel, frame)] = value;
+    }
+    if (p.peaks) store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak + poison);
   }
 }
 
@@ -129,7 +167,7 @@ __global__ void __launch_bounds__(kThreads) loudest_of_batch(const MelParams p) 
 
 constexpr int kValuesAThread = 8;
 
-// Range, scale and offset.
+// Raises scaled values to their floors.
 template <class T>
 __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
   // A clip has less than 2^31 values.
@@ -150,7 +188,8 @@ __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
       if (frame >= own) continue;
       if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
     }
-    values[i] = (floor != floor ? floor : raised(values[i], floor)) * T(p.scale) + T(p.offset);
+    const T limit = floor * T(p.scale) + T(p.offset);
+    if (limit != limit || (p.scale < 0 ? values[i] > limit : values[i] < limit)) values[i] = limit;
   }
 }
 

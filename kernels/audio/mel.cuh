@@ -50,10 +50,10 @@ struct MelParams {
   int loudest_of;   // 0 nothing, 1 clip, 2 batch, 3 so far, 4 constant
   int normalize_bands;
   int frame_major;
-  int is_final;     // the forward kernel applies range, scale and offset itself
+  int is_scaled;    // the forward kernel applies scale and offset, and a floor that is known
   int frames_log2;  // of a tile
   int points;       // of the complex transform: n_fft / 2, or n_fft where that is odd
-  int row_stride;   // places of a frame in shared memory
+  int row_stride;   // places of a frame, or in `Lanes` of the samples of one hop, in shared memory
   int radix_count;
   int radices[16];
 };

@@ -111,8 +111,8 @@ def make_regression(folder: Path, sizes: Sizes | None = None, *, talking: bool =
     return folder
 
 
-def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> Path:
-    """Writes a diffusion bundle."""
+def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0, *, network: bool = True) -> Path:
+    """Writes a diffusion bundle, or all of it but its network."""
     s, rng = sizes or Sizes(), np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name in s.identities:
@@ -138,7 +138,8 @@ def make_diffusion(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> P
         "modelDataPaths": [f"model_data_{name}.npz" for name in s.identities],
         "blendshapePaths": [_blendshape_paths(f"_{name}") for name in s.identities],
     })  # fmt: skip
-    onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
+    if network:
+        onnx.save(_diffusion_network(s, rng), folder / "network.onnx")
     return folder
 
 

@@ -11,6 +11,7 @@ import avatorch
 from avatorch import fit
 from avatorch.fit import linear
 from avatorch.fit.jacobian import left_jacobian
+from avatorch.fit.moments import ConstantMoments, WeightedMoments
 from avatorch.fit.terms import Columns, Term, columns_of
 from model import synthetic
 
@@ -63,6 +64,26 @@ def test_closed_forms(kind: str, tmp_path: Path) -> None:
             expected = Term.curvature(term, state, columns)
             found = term.curvature(state, columns)
             assert (found - expected).abs().max() <= 1e-7 * expected.abs().max() + 1e-12, term.name
+
+
+def test_sums_made_once(tmp_path: Path) -> None:
+    """A mesh whose vertices all frames trust alike: sums that only depend on the model, against a visit of each."""
+    body = small_body("open", tmp_path)
+    torch.manual_seed(4)
+    start = {"betas": torch.randn(3, body.num_betas), "pose": 0.3 * torch.randn(3, 3 * body.num_joints)}
+    with torch.no_grad():
+        target = body(**{name: value.double() for name, value in start.items()}).vertices
+    confidence = torch.rand(1, len(body.v_template))
+    once, visited = fit.Vertices(target, confidence=confidence), fit.Vertices(target, confidence=confidence)
+    problem = fit.Problem(body, [once, visited], frames=3)
+    assert isinstance(once._moments, ConstantMoments)
+    visited._moments = WeightedMoments(body)
+    columns = columns_of(problem.unknowns, problem.unknowns.columns(("betas", "pose", "transl")))
+    with torch.no_grad():
+        state = problem.state(problem.unknowns.join({**start, "transl": torch.randn(3, 3)})).part(slice(0, 3))
+        expected = visited.curvature(state, columns)
+        found = once.curvature(state, columns)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.max()))
 
 
 def test_left_jacobian() -> None:

@@ -184,3 +184,12 @@ fn a_link_is_followed_and_what_is_no_file_is_left_alone() {
     assert!(refused.contains("is not a regular file"), "{refused}");
     assert!(folder.is_dir());
 }
+
+#[test]
+fn a_file_that_was_cut_off_is_called_what_it_is() {
+    let whole = file(&FORMAT, &fields());
+    for length in [9, 100, whole.len() - 1] {
+        let said = refusal(&whole[..length]);
+        assert!(said.starts_with("is not a valid safetensors file: "), "{length}: {said}");
+    }
+}

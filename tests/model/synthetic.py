@@ -78,6 +78,30 @@ def smplx(vertices: int = 10475, faces: int = 20908, columns: int = 400, seed: i
     return arrays
 
 
+def smplx_with_limbs(seed: int = 0, dtype=np.float64) -> Arrays:
+    """SMPL-X whose vertices lie around the joints that move them, as on a person: for programs that rely on it."""
+    arrays = smplx(columns=20, seed=seed, dtype=dtype)
+    random = np.random.default_rng(seed + 4)
+    joints, vertices = len(SMPLX_TREE), len(arrays["v_template"])
+    places, steps = np.zeros((joints, 3)), np.zeros((joints, joints), int)  # steps along the tree
+    for joint, parent in enumerate(SMPLX_TREE[1:], 1):
+        way = random.standard_normal(3)
+        places[joint] = places[parent] + (0.04 if joint >= len(BODY) else 0.2) * way / np.linalg.norm(way)
+        steps[joint, :joint] = steps[:joint, joint] = steps[parent, :joint] + 1
+    part = np.arange(vertices) % joints
+    size = np.where(np.arange(joints) < len(BODY), 0.07, 0.015)[part, None]
+    template = places[part] + size * random.standard_normal((vertices, 3))
+    distance = np.linalg.norm(template[:, None] - places, axis=2) + np.where(steps[part] > 2, 10, 0)  # [V, J]
+    weights = np.exp(-np.square(distance / (2 * size)))
+    weights[weights < np.sort(weights)[:, -4, None]] = 0
+    regressor = (part == np.arange(joints)[:, None]) / np.bincount(part)[:, None]
+    return arrays | {
+        "v_template": template.astype(dtype),
+        "weights": (weights / weights.sum(1, keepdims=True)).astype(dtype),
+        "J_regressor": regressor.astype(dtype),
+    }
+
+
 def mano(vertices: int = 778, faces: int = 1538, columns: int = 10, seed: int = 0, dtype=np.float64) -> Arrays:
     """MANO: 16 joints, one hand."""
     return body(MANO_TREE, vertices, faces, columns, seed, dtype) | _hands(("",), seed, dtype)

@@ -16,7 +16,6 @@ from avatorch.face.model import Audio2Face, FaceStream
 from avatorch.face.parameters import AnimatorParameters, SolverParameters, SolverPoses
 from avatorch.face.rig import Rig
 from avatorch.face.sdk import Audio2FaceSDK
-from avatorch.face.sessions import free_unused_networks
 from avatorch.face.solver import BlendshapeSolver
 from avatorch.face.weights import FaceWeights
 from avatorch.face.write import save
@@ -43,7 +42,6 @@ __all__ = [
     "Rig",
     "SolverParameters",
     "SolverPoses",
-    "free_unused_networks",
     "read_bundle",
     "save",
 ]

@@ -24,6 +24,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, such as skin_strength=1.2"
     )
     talking.add_argument("--device", default="cpu", help="cpu or cuda; default: cpu")
+    talking.add_argument("--engine", default="auto", help="auto, torch or onnx (ONNX Runtime); default: auto")
+    talking.add_argument("--precision", default="float32", help="of torch: float32, tf32, float16, bfloat16 or float64")
     talking.add_argument("--out", help="the weights to write: .csv (Live Link Face), .json (Audio2Face) or .npz")
     talking.add_argument("--glb", help="the open body, talking, to write as glTF")
     talking.add_argument("--png", help="a sheet of pictures of it to write")
@@ -50,7 +52,8 @@ def run(given: argparse.Namespace) -> int:
         if not Path(path).absolute().parent.is_dir():
             raise ValueError(f"{path}: there is no folder {Path(path).parent} to write it to")
     identity = int(given.identity) if given.identity.isdigit() else given.identity
-    face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set))
+    computed = {"engine": given.engine, "precision": given.precision}
+    face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set), **computed)
     sound = audio.load_wav(given.input)
     begin = time.perf_counter()
     result = face(sound.samples.mean(0), sound.sample_rate, _pairs(given.emotion) or None, progress=Bar())
@@ -59,6 +62,8 @@ def run(given: argparse.Namespace) -> int:
         f"{seconds:.2f} s of {face.identity} -> {len(result.weights)} frames of {len(result.names)} weights, "
         f"{result.fps:g} a second, in {time.perf_counter() - begin:.1f} s"
     )
+    if face.why:
+        print(f"the network was computed by ONNX Runtime: {face.why}")
     if given.out:
         save(given.out, result.weights, result.names, result.fps)
     if given.glb or given.png:

@@ -25,10 +25,13 @@ from torch import Tensor
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, TongueAnimator
 from avatorch.face.bundle import Bundle
+from avatorch.face.engine.blendshapes import FeatureFace
+from avatorch.face.engine.choice import AnyNetwork, choose_network, torch_inference
+from avatorch.face.engine.session import TorchNetwork
 from avatorch.face.errors import FaceError, check_track
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
 from avatorch.face.modes import device_of, undisturbed
-from avatorch.face.network import Network, open_network
+from avatorch.face.network import Network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
@@ -95,11 +98,15 @@ class Executor:
         method: str = "exact",
         tf32: bool = False,
         tensorrt: bool = False,
-        network: Network | None = None,
+        engine: str = "auto",
+        precision: str = "float32",
+        network: AnyNetwork | None = None,
     ) -> None:
         """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
         each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
         are for diffusion networks; unless `constant_noise` is off, every inference has the same.
+        `engine` says what computes the network: "torch", with its `precision`, "onnx" for ONNX Runtime, or "auto":
+        torch where it knows the network's structure; else `why` says what it stumbled over.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.
         """
         if isinstance(tracks, bool) or not isinstance(tracks, int) or not 1 <= tracks <= MOST_TRACKS:
@@ -117,11 +124,16 @@ class Executor:
         self.device = device_of(device)
         self.geometry, self.weights = geometry, weights
         self.clock = Clock.of(bundle.info, frame_rate)
-        self._at_once = windows_per_execution if bundle.info.kind == "regression" else 1
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else _strength(input_strength)
-        self.network = network or open_network(bundle.network, bundle.info, self.device, tf32=tf32, tensorrt=tensorrt)
+        self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
+        self.why = self.network.why
+        ours = isinstance(self.network, TorchNetwork)
+        self._by_features = ours and not geometry
+        # Blocks of a diffusion network go together where ONNX Runtime does not need the state between them.
+        several = bundle.info.kind == "regression" or (ours and self.device.type == "cuda")
+        self._at_once = windows_per_execution if several else 1
         self.inference = self._make_inference(tracks, noise, constant_noise, seed)
         self.audio = [AudioAccumulator(self.device) for _ in range(tracks)]
         self.emotions = [EmotionAccumulator(len(bundle.info.emotions)) for _ in range(tracks)]
@@ -131,11 +143,15 @@ class Executor:
 
     @undisturbed
     def _make_inference(self, tracks: int, noise: Tensor | None, constant_noise: bool, seed: int) -> Inference:
-        if self.bundle.info.kind == "regression":
-            return RegressionInference(self.bundle, self.identity, self.device, self.network)
-        return DiffusionInference(
-            self.bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
-        )
+        bundle, identity, network = self.bundle, self.identity, self.network
+        if isinstance(network, TorchNetwork):
+            return torch_inference(
+                network, bundle, identity, tracks, noise, constant_noise, seed, features=self._by_features
+            )
+        assert isinstance(network, Network)
+        if bundle.info.kind == "regression":
+            return RegressionInference(bundle, identity, self.device, network)
+        return DiffusionInference(bundle, identity, tracks, self.device, network, noise, constant_noise, seed)
 
     @undisturbed
     def _make_animators(self, tracks: int, method: str) -> None:
@@ -145,6 +161,12 @@ class Executor:
         self.tongue_solver = (
             BlendshapeSolver(identity.tongue, tracks, device, method) if self.weights & Part.TONGUE else None
         )
+        self.features = None
+        if isinstance(self.network, TorchNetwork) and self._by_features:
+            maps = self.network.feature_maps(identity, self.bundle.identities.index(identity))
+            self.features = FeatureFace(maps, identity, tracks, float(seconds), self.skin_solver, self.tongue_solver)
+            self.skin = self.tongue = self.jaw = self.eyes = None
+            return
         # Where nobody asks for the skin itself, only what the solver looks at is animated.
         only = self.skin_solver.columns if self.skin_solver and not self.geometry & Part.SKIN else None
         self._skin_columns = only
@@ -230,7 +252,7 @@ class Executor:
         """Changes some of them, for the frames that follow."""
         check_track(track, self.tracks)
         self._parameters[track] = self._parameters[track].changed(**settings)
-        for animator in (self.skin, self.tongue, self.jaw, self.eyes):
+        for animator in (self.skin, self.tongue, self.jaw, self.eyes, self.features):
             if animator:
                 animator.set_parameters(track, self._parameters[track])
 
@@ -238,7 +260,7 @@ class Executor:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
         check_track(track, self.tracks)
         self.inferences_made[track] = 0
-        for part in (self.inference, self.skin, self.eyes, self.skin_solver, self.tongue_solver):
+        for part in (self.inference, self.skin, self.eyes, self.features, self.skin_solver, self.tongue_solver):
             if part:
                 part.reset(track)
 
@@ -331,7 +353,12 @@ class Executor:
 
     @undisturbed
     def animate(self, tracks: Sequence[int], rows: Tensor, *, alone: bool = False) -> dict[str, Tensor]:
-        """Rows of the network's result [R, F, values] to the parts asked for, by name. `alone`: each follows none."""
+        """Rows of the network's result [R, F, values], or its features, to the parts asked for, by name.
+
+        `alone`: each follows none.
+        """
+        if self.features:
+            return {"weights": self.features.weights(tracks, rows, alone=alone)}
         info, parts = self.bundle.info, {}
         sizes = [info.skin_values, info.tongue_values, info.jaw_values, info.eye_values]
         skin, tongue, jaw, eyes = rows.split(sizes, -1)

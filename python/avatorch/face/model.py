@@ -15,10 +15,10 @@ from torch import Tensor
 
 from avatorch.face.accumulators import check_samples
 from avatorch.face.bundle import Bundle, read_bundle
+from avatorch.face.engine.choice import AnyNetwork
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.modes import device_of, tensor_of
-from avatorch.face.network import Network
 from avatorch.face.resample import Resampler, resample
 from avatorch.face.weights import FaceWeights
 
@@ -34,7 +34,8 @@ class Audio2Face:
         face = Audio2Face("audio2face-3d-v3.0", identity="Claire")
         weights, names, fps, _ = face(samples, sample_rate=48_000, emotion={"joy": 0.7})
 
-    `settings` are those of the animators, such as `blink_strength=0.5`; `options` those of Executor.
+    `settings` are those of the animators, such as `blink_strength=0.5`; `options` those of Executor, such as
+    `engine="torch"` and `precision="float16"`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Audio2Face:
             self._options = {"frame_rate": None if frame_rate is None else Fraction(frame_rate), **options}
         except (ValueError, TypeError, OverflowError):
             raise FaceError("eInvalidValue", f"frame_rate is {frame_rate!r}, expected a positive number") from None
-        self._network: Network | None = None
+        self._network: AnyNetwork | None = None
         self._executor: Executor | None = None
         self._lock = threading.Lock()
 
@@ -101,6 +102,11 @@ class Audio2Face:
                 progress(done, sum(counts))
         self._executor = executor
         return FaceWeights(weights[0] if single else weights, names, float(executor.frame_rate), counts)
+
+    @property
+    def why(self) -> str:
+        """Why ONNX Runtime computes the network and not torch; empty where torch does."""
+        return (self._network or self.executor(1).network).why
 
     def stream(self, sample_rate: int | None = None, emotion: Emotions = None) -> FaceStream:
         """Speech as it comes."""

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from avatorch.face import sessions
 from avatorch.face.bundle import NetworkInfo
+from avatorch.face.engine.merge import merged_copies
 from avatorch.face.errors import FaceError
 from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
 MOST_STATE_VALUES = 1 << 24  # of one track
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 
@@ -40,6 +42,7 @@ class Network:
         tensorrt: bool = False,
     ) -> None:
         self.device = device
+        self.why = ""  # this and not torch
         self._runtime = load_runtime()
         try:
             threads = torch.get_num_threads() if device.type == "cpu" else 0
@@ -48,7 +51,7 @@ class Network:
             raise FaceError("eOpenFileFailed", f"{path.name}: cannot be read: {error.strerror}") from None
         self._shared = sessions.take(identity, lambda: self._open(path, tf32, tensorrt))
         self._close = weakref.finalize(self, sessions.give_back, identity, self._shared)
-        self._close.atexit = False  # sessions end together
+        self._close.atexit = False
         session = self._shared.session
         for kind, nodes, expected in (("input", session.get_inputs, inputs), ("output", session.get_outputs, outputs)):
             try:
@@ -58,10 +61,8 @@ class Network:
             self._check(path.name, kind, found, expected)
 
     def close(self) -> None:
-        """Frees the network's memory, unless another has the same file open; it cannot be run again."""
-        if self._close.alive:
-            self._close()
-            sessions.free_unused_networks()
+        """It cannot be run again; its memory is freed on a CPU, and on a GPU kept for whoever opens the same file."""
+        self._close()
 
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Results by name, of the shapes given."""
@@ -122,7 +123,11 @@ class Network:
         else:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            merged = merged_copies(path)
+            if merged:  # tensors in other files are still beside this one
+                options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+            source = merged or str(path)
+            session = self._runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise FaceError(
                 "eReadFileFailed", f"{path.name}: is no network that ONNX Runtime opens: {_first_line(error)}"

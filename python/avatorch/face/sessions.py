@@ -1,15 +1,13 @@
 """ONNX Runtime's sessions: one for each file, device and way of running it, shared by all who open it.
 
-On a GPU a session is never freed by garbage collection, in the middle of other work, with runs of it still on their
-way: memory that the device still uses would go with it. One that nothing uses any more is put aside, taken up again
-by whoever opens the same file, and else freed when another file is opened, by `free_unused_networks`, or at exit,
-each time after its stream has come to rest.
+On a GPU a session is never freed, not even at exit: the CUDA provider of ONNX Runtime (1.31) ends the process when one
+that held convolutions goes, also when its stream is at rest. It stays for whoever opens the same file again.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -31,12 +29,9 @@ class SharedSession:
     def __post_init__(self) -> None:
         # Runs of several threads on one stream take turns.
         self.turn: Any = threading.Lock() if self.stream is not None else contextlib.nullcontext()
-
-    def free(self) -> None:
-        """After all that it was asked to do is done."""
-        if self.stream is not None:
-            self.stream.synchronize()
-        self.session = None
+        if self.stream is not None:  # nothing ever takes these references back
+            for kept in (self.session, self.stream):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 _sessions: dict[tuple[Hashable, ...], SharedSession] = {}
@@ -55,7 +50,6 @@ def take(identity: tuple[Hashable, ...], opened: Callable[[], SharedSession]) ->
     with _lock:
         shared = _sessions.get(identity)
         if shared is None:
-            free_unused_networks()
             shared = opened()
         shared.users += 1
         _sessions[identity] = shared  # again: garbage collection may just have given it back
@@ -63,28 +57,8 @@ def take(identity: tuple[Hashable, ...], opened: Callable[[], SharedSession]) ->
 
 
 def give_back(identity: tuple[Hashable, ...], shared: SharedSession) -> None:
-    """One user less."""
+    """One user less; on the CPU the last one frees it."""
     with _lock:
         shared.users -= 1
         if not shared.users and shared.stream is None:
             _sessions.pop(identity, None)
-
-
-def free_unused_networks() -> None:
-    """Frees the memory of networks that nothing uses any more."""
-    with _lock:
-        for identity, shared in _sessions.copy().items():
-            if not shared.users:
-                _sessions.pop(identity, None)
-                shared.free()
-
-
-def _free_all() -> None:
-    """Before CUDA and ONNX Runtime end."""
-    with _lock:
-        for (process, *_), shared in _sessions.copy().items():
-            if process == os.getpid():
-                shared.free()
-
-
-atexit.register(_free_all)

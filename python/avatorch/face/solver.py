@@ -81,6 +81,7 @@ class BlendshapeSolver:
         self._parameters = [rig.parameters] * tracks
         self._poses = [rig.poses] * tracks
         self._unknowns = [_Unknowns.of(rig.poses, self.device)] * tracks
+        self._alike = True  # whether all tracks have the same unknowns
         self._normal[:], self._temporal[:] = self._system(rig.parameters, rig.poses)
         self._multipliers[:] = torch.tensor(rig.poses.multipliers, device="cpu")
         self._offsets[:] = torch.tensor(rig.poses.offsets, device="cpu")
@@ -119,12 +120,17 @@ class BlendshapeSolver:
             unknowns = _Unknowns.of(poses, self.device)
             # Tracks with the same unknowns are solved for together.
             self._unknowns[track] = next((known for known in self._unknowns if known.same(unknowns)), unknowns)
+            self._alike = all(known is self._unknowns[0] for known in self._unknowns)
             self._normal[track], self._temporal[track] = self._system(self._parameters[track], poses)
             self._previous[track, torch.tensor(poses.active, device=self.device).logical_not()] = 0
 
     def reset(self, track: int) -> None:
         """Forgets the last weights of a track."""
         self._previous[track] = 0
+
+    def state(self) -> Tensor:
+        """The last weights of every track, [tracks, k]."""
+        return self._previous
 
     def solve(self, tracks: Sequence[int], targets: Tensor, *, remember: bool = True) -> Tensor:
         """Weights of frames that follow one another on each track, float32.
@@ -134,31 +140,50 @@ class BlendshapeSolver:
         """
         if targets.shape[-1] != len(self._neutral):
             raise FaceError("eMismatch", f"targets has {targets.shape[-1]} values, expected {len(self._neutral)}")
-        rhs = row_products((targets - self._neutral).double(), self._deltas)  # [R, F, P]
-        weights = torch.zeros_like(rhs)
-        groups: dict[int, list[int]] = {}
-        for row, track in enumerate(tracks):
-            groups.setdefault(id(self._unknowns[track]), []).append(row)
-        for rows in groups.values():
-            unknowns = self._unknowns[tracks[rows[0]]]
-            own = [tracks[row] for row in rows]
-            which, places = torch.tensor(own, device=self.device), torch.tensor(rows, device=self.device)
-            if remember:
-                normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
-            else:
-                alone = [self._system(self._parameters[track].without_time(), self._poses[track]) for track in own]
-                normal = torch.stack([matrix for matrix, _ in alone])
-                temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
-            solve = admm if self.method == "admm" else torch.ops.audio2face.solve
-            active = unknowns.active
-            normal, own_rhs = normal[:, active[:, None], active], rhs[places][..., active]
-            found = weights[places]
-            found[..., active] = solve(normal, own_rhs, previous[:, active], temporal, unknowns.upper, unknowns.pairs)
-            weights[places] = found
-            if remember and targets.shape[1]:
-                self._previous[which] = found[:, -1]
-        of_rows = torch.as_tensor(list(tracks), device=self.device)
-        return weights.float() * self._multipliers[of_rows] + self._offsets[of_rows]
+        return self.solve_products(
+            tracks, row_products((targets - self._neutral).double(), self._deltas), remember=remember
+        )
+
+    def project(self, values: Tensor) -> Tensor:
+        """D^T of what targets are made of, float64: [..., n] -> [..., P]"""
+        return values.to(self.device, torch.float64) @ self._deltas
+
+    def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
+        """`solve` for whoever knows D^T d already, rhs [R, F, P] float64. A slice of tracks is not looked up."""
+        listed = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
+        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
+        if self._alike:
+            weights = self._solve(self._unknowns[0], listed, which, rhs, remember)
+        else:
+            groups: dict[int, list[int]] = {}
+            for row, track in enumerate(listed):
+                groups.setdefault(id(self._unknowns[track]), []).append(row)
+            weights = torch.zeros_like(rhs)
+            for rows in groups.values():
+                own = [listed[row] for row in rows]
+                places, tracked = (torch.tensor(numbers, device=self.device) for numbers in (rows, own))
+                weights[places] = self._solve(self._unknowns[own[0]], own, tracked, rhs[places], remember)
+        return weights.float() * self._multipliers[which] + self._offsets[which]
+
+    def _solve(
+        self, unknowns: _Unknowns, tracks: Sequence[int], which: Tensor | slice, rhs: Tensor, remember: bool
+    ) -> Tensor:
+        """Weights [R, F, P] float64 on tracks with the same unknowns; zero where a pose is inactive."""
+        if remember:
+            normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
+        else:
+            alone = [self._system(self._parameters[track].without_time(), self._poses[track]) for track in tracks]
+            normal = torch.stack([matrix for matrix, _ in alone])
+            temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
+        solve = admm if self.method == "admm" else torch.ops.audio2face.solve
+        active, weights = unknowns.active, torch.zeros_like(rhs)
+        normal = normal[:, active[:, None], active]
+        weights[..., active] = solve(
+            normal, rhs[..., active], previous[:, active], temporal, unknowns.upper, unknowns.pairs
+        )
+        if remember and rhs.shape[1]:
+            self._previous[which] = weights[:, -1]
+        return weights
 
     def _system(self, parameters: SolverParameters, poses: SolverPoses) -> tuple[Tensor, float]:
         """A of all poses, of which those of inactive ones are not used, and the factor of the last weights in b."""

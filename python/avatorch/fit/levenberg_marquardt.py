@@ -48,9 +48,8 @@ class LevenbergMarquardt:
         trial = self.x.index_add(1, self.columns.every, moved)
         costs, g, H = self._linearised(trial)
         before, after = problem.grouped(self.costs), problem.grouped(costs)
-        finite = (
-            problem.grouped((~(costs.isfinite() & g.isfinite().all(1) & H.isfinite().all(2).all(1))).to(costs)) == 0
-        )
+        every = costs + g.sum(1) + H.flatten(1).sum(1)  # finite only if all of them are
+        finite = problem.grouped((~every.isfinite()).to(costs)) == 0
         start_was_bad = ~before.isfinite()
         better = finite & ((after < before) | start_was_bad)  # [G]
         taken = better[group]

@@ -28,9 +28,9 @@ def step(
     """[B, n]; zero where a matrix was not positive."""
     shared = unknowns.shared[columns]  # [n]
     scale = _scale(unknowns, H, shared)  # [B, n], to a diagonal of ones
-    H = H / (scale[:, :, None] * scale[:, None])
+    damped = (H / scale[:, :, None]).div_(scale[:, None])
     own = torch.ones_like(scale) if not unknowns.is_shared else _part_of_diagonal(unknowns, H, shared)
-    damped = H + torch.diag_embed(damping[:, None] * own)
+    damped.diagonal(dim1=1, dim2=2).add_(damping[:, None] * own)
     solve = _solver(unknowns, damped, columns)
     right = -g / scale
     if not ties:

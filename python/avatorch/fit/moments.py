@@ -15,10 +15,10 @@ from torch.nn.functional import pad
 
 from avatorch.body import Body
 from avatorch.fit.jacobian import Skeleton, joints_by_shape
-from avatorch.fit.twists import Pairs, curl, sparse, times, twists
+from avatorch.fit.twists import Pairs, Partners, curl, sparse, times, twists
 from avatorch.rig import Posed
 
-MOST_CONSTANTS = 1 << 24  # numbers that may be kept for a body
+MOST_CONSTANTS = 1 << 26  # numbers that may be kept for a body
 
 
 class WeightedMoments:
@@ -71,16 +71,36 @@ class ConstantMoments:
         self.pairs, self.coefficients = Pairs(body), coefficients
         products = sparse(self.pairs.products * weights)
         basis = torch.cat([body.v_template[..., None], body.shapedirs[..., coefficients]], 2)  # [V, 3, M]
-        squares = [times(products, basis[:, :, m, None, None] * basis[:, None]) for m in range(basis.shape[2])]
-        self.squares = torch.stack(squares)  # [M, p, 3, 3, M]
-        self.between = self.squares[1:, ..., 1:].permute(1, 2, 3, 0, 4).flatten(3).flatten(0, 2)  # [9 p, (M - 1)^2]
-        self.sums = times(products, basis)  # [p, 3, M]
+        squares = torch.stack(
+            [times(products, basis[:, :, m, None, None] * basis[:, None]) for m in range(basis.shape[2])], -2
+        )  # [p, 3, 3, M, M], the same for both orders of a pair
+        sums = times(products, basis)  # [p, 3, M]
         self.mass = times(products, torch.ones_like(basis[:, 0, :1]))[:, 0]  # [p]
+        self.second = squares.flatten(0, 2).flatten(1).T.contiguous()  # [M M, 9 p]
+        self.first = sums.flatten(0, 1).T.contiguous()  # [M, 3 p]
+
+        # What moves with the shape, for each row of partners.
+        self.partners = Partners(self.pairs)
+        chosen = self.partners.of(squares)[..., 1:]  # [r, W, 3, 3, M, C]
+        along = self.partners.of(sums)[..., 1:]  # [r, W, 3, C]
+        self.between = chosen[..., 1:, :].flatten(4).flatten(0, 3)  # [9 r W, C C]
+        # Rows x, y, m and columns a, c: sums of (u x (R s))_a, then of (R s)_a, where R_xy = (G_j^T G_l)_xy.
+        count, columns = len(chosen), chosen.shape[-1]
+        turn = chosen.new_zeros(count, self.partners.WIDTH, 3, 3, len(self.first), 6, columns)
+        for x in range(3):
+            turn[..., x, :, :, (x + 1) % 3, :] += chosen[:, :, (x + 2) % 3]
+            turn[..., x, :, :, (x + 2) % 3, :] -= chosen[:, :, (x + 1) % 3]
+            turn[..., x, :, 0, 3 + x, :] = along
+        self.turn = turn.flatten(5).flatten(1, 4)  # [r, 9 W M, 6 C]
+        joints = len(body.parents)
+        self.masses = self.mass.new_zeros(joints, joints)  # [J, J]
+        self.masses[self.pairs.first, self.pairs.second] = self.mass
+        self.masses[self.pairs.second, self.pairs.first] = self.mass
 
     @staticmethod
     def size(pairs: int, columns: int) -> int:
-        """How many numbers it keeps."""
-        return 9 * pairs * (columns + 1) ** 2
+        """About how many numbers it keeps; rows of partners have some three places for each pair."""
+        return 3 * 9 * pairs * (columns + 1) * 7 * columns
 
     def normal_matrix(
         self,
@@ -93,39 +113,46 @@ class ConstantMoments:
     ) -> Tensor:
         """[B, C' + 3 K + 3, C' + 3 K + 3]: shape, rotations, translation."""
         b = pad(shape, (1, 0), value=1.0)  # [B, M]
-        squares = (b @ self.squares.flatten(1)).unflatten(1, self.squares.shape[1:])  # [B, p, 3, 3, M]
-        second = (squares @ b[:, None, None, :, None])[..., 0]  # [B, p, 3, 3]
-        first = (b @ self.sums.flatten(0, 1).T).unflatten(1, (-1, 3))[..., None]  # [B, p, 3, 1]
+        second = ((b[:, :, None] * b[:, None]).flatten(1) @ self.second).unflatten(1, (-1, 3, 3))  # [B, p, 3, 3]
+        first = (b @ self.first).unflatten(1, (-1, 3))[..., None]  # [B, p, 3, 1]
         mass = self.mass[None, :, None, None].expand(len(b), -1, 1, 1)
         whole = torch.cat([torch.cat([second, first], 3), torch.cat([first.mT, mass], 3)], 2)
         moved_by = twists(bones, joints)
         pose = moved_by.mT @ (self.pairs.over_twists(bones, whole) @ moved_by)
         if not len(chosen):
             return factor * pose
-        carried = joints_by_shape(body, bones, self.coefficients)[1]  # [B, J, 3, M - 1]
-        columns = len(self.coefficients)
-        by_shape = b.new_zeros(len(b), columns, columns)
-        by_twist = b.new_zeros(len(b), bones.places.shape[1], 6, columns)
-        squares, sums = squares[..., 1:], self.sums[..., 1:]
-        for one, other, counted in self._orders():
-            G, a = bones.A_global[:, one, :3, :3], bones.A_global[:, one, :3, 3:]
-            H, carry = bones.A_global[:, other, :3, :3], carried[:, other]
-            drift = H @ sums + mass * carry  # [B, p, 3, M - 1], sums of what the other joint moves by shape
-            met = torch.einsum("bpxh,bphyc,bpzy->bpxzc", G, squares, H)
-            met = met + a[..., None] * (H @ sums)[:, :, None] + (G @ first + mass * a)[..., None] * carry[:, :, None]
-            found = torch.cat([curl(met), drift], 2) * counted[:, None, None]
-            by_twist = by_twist.index_add(1, one, found)
-            turn = (G.mT @ H) * counted[:, None, None]
-            by_shape = by_shape + (turn.flatten(1) @ self.between).unflatten(1, (columns, columns))
-            G_sums, mine = G @ sums, carried[:, one] * counted[:, None, None]
-            across = torch.einsum("bpxc,bpxd->bcd", G_sums * counted[:, None, None], carry)
-            by_shape = by_shape + across + torch.einsum("bpxc,bpxd->bcd", mine, drift)
+        by_shape, by_twist = self._with_shape(body, bones, b, first[..., 0])
         by_shape = by_shape[:, chosen[:, None], chosen]
         mixed = moved_by.mT @ by_twist[..., chosen].flatten(1, 2)
         return factor * torch.cat([torch.cat([by_shape, mixed.mT], 2), torch.cat([mixed, pose], 2)], 1)
 
-    def _orders(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Both orders of each pair; a joint with itself counts once."""
-        first, second = self.pairs.first, self.pairs.second
-        once = torch.ones_like(self.mass)
-        return [(first, second, once), (second, first, (first != second).to(once))]
+    def _with_shape(self, body: Body, bones: Skeleton, b: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape with shape [B, C, C], and shape with twists [B, J, 6, C].
+
+        By shape a vertex moves by G_l s + k_l for each joint l, s its direction and k_l what `carried` says.
+        """
+        partners, count = self.partners, len(self.coefficients)
+        G, a = bones.A_global[..., :3, :3], bones.A_global[..., :3, 3:]
+        carried = joints_by_shape(body, bones, self.coefficients)[1]  # [B, J, 3, C]
+        theirs = G[:, partners.joints.flatten()].unflatten(1, partners.joints.shape)  # [B, r, W, 3, 3]
+        R = G[:, partners.owners].mT @ theirs.transpose(2, 3).flatten(3)  # [B, r, 3, 3 W]
+        R = R.unflatten(3, (-1, 3)).transpose(2, 3)  # [B, r, W, 3, 3]
+        by_rows = (R[..., None] * b[:, None, None, None, None]).flatten(2)  # [B, r, 9 W M]
+        by_rows = by_rows.transpose(0, 1) @ self.turn  # [r, B, 6 C]
+        local = b.new_zeros(len(G[0]), *by_rows.shape[1:]).index_add(0, partners.owners, by_rows)
+        local = local.transpose(0, 1).unflatten(2, (6, -1))  # [B, J, 6, C], in the joints' own axes
+        turned = G @ local[:, :, :3]
+        pushed = G @ local[:, :, 3:]  # [B, J, 3, C], sums of w_j w_l G_l s
+
+        # k_l acts on the sums of w_j w_l x_j.
+        sums = b.new_zeros(*carried.shape[:2], carried.shape[1], 3)  # [B, J, J, 3]
+        for one, other in ((self.pairs.first, self.pairs.second), (self.pairs.second, self.pairs.first)):
+            sums[:, one, other] = (G[:, one] @ first[..., None] + self.mass[:, None, None] * a[:, one])[..., 0]
+        met = sums.transpose(2, 3).flatten(1, 2) @ carried.flatten(2)  # [B, 3 J, 3 C]
+        met = met.unflatten(2, (3, -1)).unflatten(1, (-1, 3))  # [B, J, 3, 3, C]
+        force = pushed + (self.masses @ carried.flatten(2)).unflatten(2, (3, -1))  # [B, J, 3, C]
+        torque = turned + curl(a[..., None] * pushed[:, :, None] + met)
+        by_shape = (R.flatten(1) @ self.between).unflatten(1, (count, count))
+        carried = carried.flatten(1, 2)  # [B, 3 J, C]
+        by_shape = by_shape + carried.mT @ force.flatten(1, 2) + pushed.flatten(1, 2).mT @ carried
+        return by_shape, torch.cat([torque, force], 2)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Points:
     """N points of a body: joints, or places on the surface."""
 
+    all_vertices = False  # in their order: then there is nothing to look up
+
     def __init__(
         self, joints: Tensor | None = None, corners: Tensor | None = None, shares: Tensor | None = None
     ) -> None:
@@ -32,6 +34,8 @@ class Points:
         """[B', N, 3]"""
         if self.joints is not None:
             return state.posed.joints[:, self.joints]
+        if self.all_vertices:
+            return state.posed.vertices
         assert self.corners is not None and self.shares is not None
         if len(self.corners) == 1:
             met = state.posed.vertices[:, self.corners[0]]  # [B', N, k, 3]
@@ -76,7 +80,7 @@ class PointTerm(Term):
 
     def rows_of(self, points: Tensor, moves: Tensor, state: State, columns: Columns) -> Tensor:
         """Derivatives of the residuals [B', N, D, n] from those of the points [B', N, 3, m]."""
-        return torch.nn.functional.pad(moves, (0, len(columns.camera)))
+        return torch.nn.functional.pad(moves, (0, len(columns.camera))) if len(columns.camera) else moves
 
 
 class Joints(PointTerm):
@@ -175,6 +179,7 @@ class Vertices(PointTerm):
         self.points = Points(corners=corners[None, :, None], shares=like.new_ones(1, len(chosen), 1))
         check_frames(self, self.target, problem)
         if self.chosen is None:
+            self.points.all_vertices = True
             self._moments = self._of_mesh(problem)
 
     def _of_mesh(self, problem: Problem) -> ConstantMoments | WeightedMoments:
@@ -223,7 +228,7 @@ class Vertices(PointTerm):
             )
         if not columns.transl:
             matrix = matrix[:, :-3, :-3]
-        return torch.nn.functional.pad(matrix, (0, len(columns.camera)) * 2)
+        return torch.nn.functional.pad(matrix, (0, len(columns.camera)) * 2) if len(columns.camera) else matrix
 
 
 def numbers_of_joints(body: Body, chosen: Sequence[str | int] | Tensor | None, count: int, what: str) -> Tensor:

@@ -82,13 +82,13 @@ class Term:
 
     def cost(self, state: State) -> Tensor:
         """[B']"""
-        square, wide = (self.residuals(state) / self.sigma).square().sum(-1), state.widen**2
+        square, wide = self.residuals(state).square().sum(-1) / self.sigma**2, state.widen**2
         paid = square if self.kernel is None else wide * self.kernel.rho(square / wide)
         return 0.5 * self._confident(paid, state).sum(-1)
 
     def weights(self, residuals: Tensor, state: State) -> Tensor:
         """What multiplies squared residuals in a Gauss-Newton step, [B', N]."""
-        square = (residuals / self.sigma).square().sum(-1)
+        square = residuals.square().sum(-1) / self.sigma**2
         weights = torch.ones_like(square) if self.kernel is None else self.kernel.weight(square / state.widen**2)
         return self._confident(weights, state) / self.sigma**2
 

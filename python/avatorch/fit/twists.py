@@ -39,10 +39,40 @@ class Pairs:
             ],
             -2,
         )  # [B, p, 6, 6]
-        matrix = A.new_zeros(batch, joints, joints, 6, 6)
-        matrix[:, self.second, self.first] = blocks.mT
-        matrix[:, self.first, self.second] = blocks
-        return matrix.transpose(2, 3).flatten(3).flatten(1, 2)
+        matrix = A.new_zeros(batch, joints, 6, joints, 6)
+        blocks = blocks.transpose(0, 1)  # [p, B, 6, 6]
+        matrix[:, self.second, :, self.first] = blocks.mT
+        matrix[:, self.first, :, self.second] = blocks
+        return matrix.flatten(3).flatten(1, 2)
+
+
+class Partners:
+    """Both orders of each pair, by their first joint, in rows of a fixed width: sums over a row are one product."""
+
+    WIDTH = 8
+
+    def __init__(self, pairs: Pairs) -> None:
+        count, joints = len(pairs), torch.cat([pairs.first, pairs.second]).tolist()
+        others = torch.cat([pairs.second, pairs.first]).tolist()
+        rows: dict[int, list[list[int]]] = {}
+        for number, (joint, other) in enumerate(zip(joints, others, strict=True)):
+            if number >= count and joint == other:
+                continue  # a joint with itself counts once
+            of_joint = rows.setdefault(joint, [[]])
+            if len(of_joint[-1]) == self.WIDTH:
+                of_joint.append([])
+            of_joint[-1].append(number)
+        listed = [(joint, row) for joint in sorted(rows) for row in rows[joint]]
+        device = pairs.first.device
+        self.owners = torch.tensor([joint for joint, _ in listed], device=device)  # [r]
+        self.numbers = torch.tensor([[*row, *[-1] * (self.WIDTH - len(row))] for _, row in listed], device=device)
+        partners = torch.tensor(others, device=device)[self.numbers]
+        self.joints = torch.where(self.numbers < 0, self.owners[:, None], partners)  # [r, W]
+
+    def of(self, values: Tensor) -> Tensor:
+        """What belongs to a place in a row, of values [p, ...] of the pairs: [r, W, ...], zero where none is."""
+        there = (self.numbers >= 0).reshape(*self.numbers.shape, *[1] * (values.ndim - 1))
+        return torch.where(there, values[self.numbers % len(values)], 0)
 
 
 def twists(bones: Skeleton, joints: Tensor) -> Tensor:

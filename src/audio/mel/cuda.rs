@@ -21,8 +21,15 @@ pub(crate) static FORWARD: Program = Program::new(
         "finish<double>",
         "normalize<float>",
         "normalize<double>",
+        "log_mel_lanes<8, 25>",
+        "log_mel_lanes<16, 16>",
     ],
 );
+/// The parts and points of `Lanes` for the last kernels.
+const LANES: [(usize, [usize; 2]); 2] = [(10, [8, 25]), (11, [16, 16])];
+const LANES_FRAMES: u64 = 16;
+/// Blocks of theirs that a multiprocessor has room for.
+const LANES_BLOCKS: u32 = 5;
 const LOUDEST: usize = 2;
 const LOUDEST_OF_BATCH: usize = 4;
 const FINISH: usize = 6;
@@ -109,7 +116,7 @@ struct Params {
     loudest_of: i32,
     normalize_bands: i32,
     frame_major: i32,
-    is_final: i32,
+    is_scaled: i32,
     frames_log2: i32,
     points: i32,
     row_stride: i32,
@@ -217,6 +224,37 @@ impl Params {
         kernel.launch(blocks, THREADS, self.shared::<T>(log2), &self, stream)
     }
 
+    /// The kernel with a frame for each lane, where there is one, with its parameters and shared memory: what `Lanes` of
+    /// mel_lanes.cuh lays out.
+    fn lanes<T: Real>(mut self) -> Option<(usize, Self, u32)> {
+        let [n_fft, hop, n_mels] = [self.n_fft, self.hop_length, self.n_mels].map(|n| n as usize);
+        let plain = size_of::<T>() == 4 && self.remove_dc == 0 && self.preemphasis != 1 && hop.is_multiple_of(2);
+        let (kernel, [parts, points]) = LANES.into_iter().find(|(_, [a, b])| plain && 2 * a * b == n_fft)?;
+        let (points, frames) = (parts * points, LANES_FRAMES as usize);
+        // Two more than a multiple of 32: lanes that read pairs meet different banks.
+        let stride = (hop + 29) / 32 * 32 + 2;
+        let (span, all) = ((frames - 1 + n_fft.div_ceil(hop)) * stride, 2 * frames * (points + 2));
+        let samples_and_points = if parts * frames == THREADS as usize { span.max(all) } else { span + all };
+        let weights = (2 * (points + 1) + 4 * n_mels) / 2 * 2;
+        let reals = 8 * points + 2 * weights + samples_and_points + THREADS as usize;
+        self.row_stride = stride as i32;
+        self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;
+        Some((kernel, self, (4 * (reals + 2 * n_mels + 1)) as u32))
+    }
+
+    /// Samples to logarithms.
+    fn launch_logarithms<T: Real>(self, device: usize, stream: *mut std::ffi::c_void) -> Result<()> {
+        if let Some((kernel, params, shared)) = self.lanes::<T>() {
+            let kernel = FORWARD.kernel(device, kernel, stream)?;
+            if shared <= kernel.shared_limit() {
+                let most = LANES_BLOCKS * multiprocessors(device)?;
+                let blocks = most.min(blocks_of(params.clips, params.tiles, 1)?);
+                return kernel.launch(blocks, THREADS, shared, &params, stream);
+            }
+        }
+        self.launch_tiles::<T>(&FORWARD, device, stream)
+    }
+
     /// Launches another kernel of this part with a block for each of `count` rows of `items`.
     fn launch_rows<T: Real>(
         &self,
@@ -257,16 +295,16 @@ pub(super) fn forward(call: &Call, values: &Tensor, device: usize, stream: *mut 
     for_real!(call.waveform, T => {
         let mut params = Params::new::<T>(call)?;
         params.values = address(values);
-        params.is_final = i32::from(!params.waits());
+        params.is_scaled = 1;
         if params.waits() {
             let _room = peaks(call, &mut params)?;
-            params.launch_tiles::<T>(&FORWARD, device, stream)?;
+            params.launch_logarithms::<T>(device, stream)?;
             params.find_loudest::<T>(device, stream)?;
             let row = params.n_frames * i64::from(params.n_mels);
             let rows = (params.clips, row, THREADS * VALUES_A_THREAD);
             params.launch_rows::<T>(&FORWARD, FINISH, rows, device, stream)?;
         } else {
-            params.launch_tiles::<T>(&FORWARD, device, stream)?;
+            params.launch_logarithms::<T>(device, stream)?;
         }
         if params.normalize_bands != 0 {
             let bands = (params.clips, params.n_mels.into(), 1);
@@ -292,7 +330,7 @@ pub(super) fn backward(
         let of_frames = Tensor::f_empty([params.clips, params.n_frames], doubles)?;
         let room = peaks(call, &mut params)?;
         params.values = address(&logs);
-        params.launch_tiles::<T>(&FORWARD, device, stream)?;
+        params.launch_logarithms::<T>(device, stream)?;
         if params.waits() {
             params.find_loudest::<T>(device, stream)?;
         }

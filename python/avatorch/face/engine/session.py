@@ -1,0 +1,201 @@
+"""The engine where ONNX Runtime stands otherwise: the same calls, and inferences for the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avatorch.face.bundle import Bundle, Identity
+from avatorch.face.engine.blendshapes import FeatureMap
+from avatorch.face.engine.captured import Captured
+from avatorch.face.engine.diffusion import Diffusion, Result
+from avatorch.face.engine.diffusion_weights import DiffusionWeights
+from avatorch.face.engine.precision import Precision, precision_of
+from avatorch.face.engine.recognise import recognise
+from avatorch.face.engine.regression import Regression
+from avatorch.face.inference import DiffusionInference, RegressionInference
+
+MOST_GRAPHS = 16  # of different sizes; others run without one
+MOST_WINDOWS = 256  # heard at once
+
+
+class TorchNetwork:
+    """The network of a bundle, computed by torch; raises NotRecognised where its structure is not known."""
+
+    why = ""  # not ONNX Runtime
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device,
+        precision: str = "float32",
+        *,
+        engine: Diffusion | Regression | None = None,
+    ) -> None:
+        self.device, self.info = device, bundle.info
+        self.engine = engine or _engine(bundle, device, precision_of(precision))
+        self._graphs: dict[Any, Captured | None] = {}  # None: seen once, worth a graph the next time
+
+    def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """What Network.run gives; frames around those in the middle hold what the file says: less than nothing."""
+        engine = self.engine
+        given = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with torch.no_grad():
+            if isinstance(engine, Regression):
+                return {"result": engine(given["input"][:, 0], given["emotion"][:, 0])[:, None].float()}
+            identity = given["identity"]
+            embedded = engine.embed_noise(given["noise"])
+            result = engine(given["window"], identity, given["emotion"], given["input_latents"], embedded)
+            prediction = torch.zeros(outputs["prediction"], device=self.device)
+            prediction[:] = engine.around(identity)[:, None]
+            left = self.info.left_frames
+            prediction[:, left : left + self.info.center_frames] = engine.frames(result.features, identity)
+            return {"prediction": prediction, "output_latents": result.latents.float()}
+
+    def replay(self, key: Any, function: Callable[..., Any], given: Sequence[Tensor]) -> Any:
+        """A function of tensors, as a graph once its key was seen before. What it gives lasts until the next call."""
+        if self.device.type != "cuda":
+            return function(*given)
+        if key not in self._graphs:
+            if len(self._graphs) < MOST_GRAPHS:
+                self._graphs[key] = None
+            return function(*given)
+        graph = self._graphs[key]
+        if graph is None:
+            pool = next((other.pool for other in self._graphs.values() if other is not None), None)
+            graph = self._graphs[key] = Captured(function, given, pool)
+        return graph(*given)
+
+    def feature_maps(self, identity: Identity, index: int) -> list[FeatureMap]:
+        """Skin and tongue of an identity as linear maps of features."""
+        engine = self.engine
+        if isinstance(engine, Regression):
+            assert identity.skin_basis is not None and identity.tongue_basis is not None
+            maps, begin = [], 0
+            for basis in (identity.skin_basis.flatten(1), identity.tongue_basis.flatten(1)):
+                maps.append(FeatureMap(begin, begin + len(basis), basis, torch.zeros(basis.shape[1])))
+                begin += len(basis)
+            return maps
+        return engine.feature_maps(index)
+
+
+class TorchRegressionInference(RegressionInference):
+    """Windows to rows. Features are the rows themselves."""
+
+    def __init__(self, bundle: Bundle, identity: Identity, device: torch.device, network: TorchNetwork) -> None:
+        super().__init__(bundle, identity, device, network)  # type: ignore[arg-type]
+        self._torch = network
+
+    def infer(self, tracks: Sequence[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]) -> Tensor:
+        """See Inference."""
+        engine = self._torch.engine
+        assert isinstance(engine, Regression)
+        implicit = self._implicit.expand(len(windows), -1)
+        given = windows, torch.cat([implicit, emotions[:, 0].to(windows.device)], -1)
+        # Alone on the CPU: there rounding differs with the number of windows.
+        step = 1 if windows.device.type == "cpu" else MOST_WINDOWS
+        rows = []
+        for at in range(0, len(windows), step):
+            some = [_padded(part[at : at + step], step) for part in given]
+            count = len(windows[at : at + step])
+            rows.append(self._torch.replay(len(some[0]), engine, some)[:count].float()[:, None].clone())
+        return torch.cat(rows)
+
+
+class TorchDiffusionInference(DiffusionInference):
+    """Windows to rows, or to features where `features`. Of blocks of one track that follow one another, all at once."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        identity: Identity,
+        tracks: int,
+        device: torch.device,
+        network: TorchNetwork,
+        noise: Tensor | None,
+        constant_noise: bool,
+        seed: int,
+        *,
+        features: bool,
+    ) -> None:
+        super().__init__(bundle, identity, tracks, device, network, noise, constant_noise, seed)  # type: ignore[arg-type]
+        assert isinstance(network.engine, Diffusion)
+        self._torch, self._engine, self._features = network, network.engine, features
+        self._embedded = self._engine.embed_noise(self._noise)  # [1, steps + 1, frames, numbers]
+        del self._noise  # 64 MB at the published size, of which this is all that matters
+
+    def infer(self, tracks: Sequence[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]) -> Tensor:
+        """See Inference; a track may be there several times, one block behind the other."""
+        places: dict[int, list[int]] = {}
+        for place, track in enumerate(tracks):
+            places.setdefault(track, []).append(place)
+        groups: dict[int, list[int]] = {}
+        for track, own in places.items():
+            groups.setdefault(len(own), []).append(track)
+        results = torch.empty(0, device=self._device)
+        alone = self._device.type == "cpu"
+        for blocks, members in groups.items():
+            # Alone on the CPU, and block by block: there rounding differs with how much is computed at once.
+            per_run = 1 if alone else max(1, MOST_WINDOWS // blocks)
+            for at in range(0, len(members), per_run):
+                some = members[at : at + per_run]
+                whole = [places[track] for track in some]
+                turns = [[[own[turn]] for own in whole] for turn in range(blocks)] if alone else [whole]
+                for turn in turns:
+                    chosen = [place for own in turn for place in own]
+                    rows = self._run(some, chosen, windows, emotions, numbers)
+                    if not len(results):
+                        results = rows.new_empty(len(windows), *rows.shape[1:])
+                    results[chosen] = rows
+        return results
+
+    def _run(
+        self, tracks: list[int], places: list[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]
+    ) -> Tensor:
+        count, blocks = len(tracks), len(places) // len(tracks)
+        room = count if self._device.type == "cpu" else _bucket(count, max(1, MOST_WINDOWS // blocks))
+        which = torch.tensor(tracks, device=self._device)
+        embedded = self._embedded
+        if not self._constant:
+            parts = [self._engine.embed_noise(self._noise_of(numbers[place])[None]) for place in places]
+            embedded = _filled(torch.cat(parts), room * blocks)
+        given = (
+            _filled(windows[places], room * blocks), self._identity.expand(room, -1),
+            _filled(emotions[places].to(self._device), room * blocks),
+            _filled(self.latents[:, :, which].transpose(0, 2), room).transpose(0, 2), embedded,
+        )  # fmt: skip
+        engine = self._engine
+
+        def compute(*some: Tensor) -> Result:
+            return engine(some[0], some[1], some[2], some[3], some[4], blocks)
+
+        result = self._torch.replay((room, blocks, self._constant), compute, given)
+        self.latents[:, :, which] = result.latents[:, :, :count].float()
+        features = result.features[: count * blocks]
+        return features.clone() if self._features else engine.frames(features, self._identity).float()
+
+
+def _engine(bundle: Bundle, device: torch.device, precision: Precision) -> Diffusion | Regression:
+    weights = recognise(bundle.network, bundle.info)
+    if isinstance(weights, DiffusionWeights):
+        return Diffusion(weights, bundle.info, device, precision)
+    return Regression(weights, bundle.info, device, precision)
+
+
+def _bucket(count: int, most: int) -> int:
+    """A size not less than a count, of few."""
+    return min(1 << (count - 1).bit_length() if count <= 64 else -(-count // 64) * 64, max(most, count))
+
+
+def _padded(rows: Tensor, most: int) -> Tensor:
+    return rows if rows.device.type == "cpu" else _filled(rows, _bucket(len(rows), most))
+
+
+def _filled(rows: Tensor, count: int) -> Tensor:
+    """With zeros behind, so many rows."""
+    if len(rows) == count:
+        return rows
+    return torch.cat([rows, rows.new_zeros(count - len(rows), *rows.shape[1:])])

@@ -127,7 +127,7 @@ class Executor:
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else _strength(input_strength)
-        self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
+        self.network = network or self._choose_network(engine, precision, tf32, tensorrt)
         self.why = self.network.why
         ours = isinstance(self.network, TorchNetwork)
         self._by_features = ours and not geometry
@@ -140,6 +140,10 @@ class Executor:
         self.inferences_made = [0] * tracks
         self._parameters = [self.identity.parameters] * tracks
         self._make_animators(tracks, method)
+
+    @undisturbed
+    def _choose_network(self, engine: str, precision: str, tf32: bool, tensorrt: bool) -> AnyNetwork:
+        return choose_network(self.bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
 
     @undisturbed
     def _make_inference(self, tracks: int, noise: Tensor | None, constant_noise: bool, seed: int) -> Inference:
@@ -248,6 +252,7 @@ class Executor:
         check_track(track, self.tracks)
         return self._parameters[track]
 
+    @undisturbed
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes some of them, for the frames that follow."""
         check_track(track, self.tracks)
@@ -256,6 +261,7 @@ class Executor:
             if animator:
                 animator.set_parameters(track, self._parameters[track])
 
+    @undisturbed
     def reset(self, track: int) -> None:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
         check_track(track, self.tracks)

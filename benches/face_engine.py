@@ -25,6 +25,7 @@ from torch import Tensor
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "benches")]
 
+import face_regression  # noqa: E402
 from face_eager import Eager  # noqa: E402
 from timing import milliseconds  # noqa: E402
 
@@ -33,12 +34,14 @@ from avatorch.face.engine.captured import Captured  # noqa: E402
 from avatorch.face.engine.diffusion import Diffusion  # noqa: E402
 from avatorch.face.engine.precision import PRECISIONS, computing, precision_of  # noqa: E402
 from avatorch.face.engine.recognise import recognise  # noqa: E402
+from avatorch.face.engine.regression import Regression  # noqa: E402
 from avatorch.face.engine.session import TorchNetwork  # noqa: E402
 from avatorch.face.engine.streams import FaceStreams  # noqa: E402
 from avatorch.face.network import open_network  # noqa: E402
 from fill_face_graphs import fill  # noqa: E402
 
 SECONDS = 0.5  # of speech in a block
+MANY = 5000  # streams, in blocks of 256
 Run = Callable[[], object]
 
 
@@ -67,21 +70,29 @@ class Bench:
     def __init__(self, device: torch.device, out: Path | None) -> None:
         self.device, self.out = device, out
         self.rows: list[dict[str, Any]] = []
+        self._before = self._used()
+
+    def _used(self) -> int:
+        """Bytes of the device that are taken, by whomever."""
+        if self.device.type == "cpu":
+            return 0
+        gc.collect()
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info()
+        return total - free
 
     def time(self, name: str, tracks: int, make: Callable[[], Run], error: float | None = None) -> None:
         """One program at one number of tracks."""
         cuda = self.device.type == "cuda"
         row: dict[str, Any] = {"program": name, "tracks": tracks, "error": error}
         try:
-            if cuda:
-                gc.collect()
-                torch.cuda.empty_cache()
-                free = torch.cuda.mem_get_info()[0]
+            self._used()  # what the program before kept is given back
             run = make()
             median, spread = milliseconds(run, self.device.type, 30 if cuda else 5)
             row |= {"ms": median, "spread": spread, "streams": tracks * SECONDS * 1000 / median}
             if cuda:
-                row["gigabytes"] = (free - torch.cuda.mem_get_info()[0]) / 1e9
+                free, total = torch.cuda.mem_get_info()
+                row["gigabytes"] = (total - free - self._before) / 1e9  # the network's weights included
             del run
         except Exception as problem:  # what one program cannot do must not end the others
             row["problem"] = f"{type(problem).__name__}: {str(problem).splitlines()[0][:120]}"
@@ -102,7 +113,7 @@ def line(row: dict[str, Any]) -> str:
         return f"| {row['program']} | {row['tracks']} | {row['problem']} | | | |"
     memory = f"{row['gigabytes']:.2f}" if "gigabytes" in row else ""
     time = f"{row['ms']:.3f} +- {row['spread']:.3f}"
-    streams = "" if "clip" in row["program"] else f"{row['streams']:.0f}"
+    streams = "" if "clip" in row["program"] or "regression" in row["program"] else f"{row['streams']:.0f}"
     return f"| {row['program']} | {row['tracks']} | {time} | {streams} | {memory} | {error} |"
 
 
@@ -170,6 +181,22 @@ def solving(bundle: Bundle, tracks: int, device: torch.device) -> Run:
     return lambda: solver.solve_products(slice(0, tracks), frames)
 
 
+def regression(bench: Bench, name: str, device: torch.device, counts: list[int]) -> None:
+    """Frames of the regression network; here a track is one frame, of which 30 or 60 make a second."""
+    info = face_regression.information()
+    engine = Regression(face_regression.weights(), info, device, precision_of(name))
+    for count in counts:
+        given = [torch.randn(count, info.window, device=device) * 0.1, torch.rand(count, 26, device=device)]
+
+        def make(given: list[Tensor] = given) -> Run:
+            if device.type == "cpu":
+                return torch.no_grad()(lambda: engine(*given))
+            graph = Captured(engine, given)
+            return lambda: graph(*given)
+
+        bench.time(f"engine {name}, regression, frames at once", count, make)
+
+
 def profile(run: Run) -> None:
     """The kernels that take longest."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
@@ -225,9 +252,11 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
             )
             if given.profile and name in given.profile:
                 profile(streaming(bundle, network, tracks))
-        for seconds in (4.0,):
-            bench.time(f"engine {name}, clip of {seconds:g} s", 1, lambda n=network: offline(bundle, n, device, 4.0))
+        if device.type == "cuda" and name in ("float16", "bfloat16"):
+            bench.time(f"engine {name}, streams to weights", MANY, lambda n=network: streaming(bundle, n, MANY))
+        bench.time(f"engine {name}, clip of 4 s", 1, lambda n=network: offline(bundle, n, device, 4.0))
         del engine, run, network
+        regression(bench, name, device, given.tracks)
     if given.runtime:
         for form, own in bundles.items():
             bench.time(f"ONNX Runtime {form}, clip of 4 s", 1, lambda o=own: offline(o, None, device, 4.0))

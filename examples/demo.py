@@ -218,7 +218,8 @@ def write_page(
         "summary": summary,
     }
     template = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
-    path.write_text(template.replace("/*DATA*/null", json.dumps(data)), encoding="utf-8")
+    page = template.replace("/*MESH VIEW*/", export.mesh_view()).replace("/*DATA*/null", json.dumps(data))
+    path.write_text(page, encoding="utf-8")
 
 
 def packed(places: Tensor) -> str:

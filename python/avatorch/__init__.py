@@ -15,7 +15,7 @@ batching.register()
 
 __all__ = ["Body", "Posed", "audio", "info", "joint_names", "library_path", "open_body", "plain_torch", "warm_up"]
 
-_WITH_NUMPY = ("compat", "export", "face", "fit", "motion")  # imported when first asked for
+_WITH_NUMPY = ("compat", "export", "face", "fit", "motion", "serve")  # imported when first asked for
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The command line: `avatorch info`, `convert`, `fit`, `mel`, `face`, `kernels`."""
+"""The command line: `avatorch info`, `convert`, `fit`, `mel`, `face`, `serve`, `kernels`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avatorch import _native, audio, kernels, picture, setup
 from avatorch.face import command as face
+from avatorch.serve import command as serve
 from avatorch.whole_file import write_whole
 
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     listening.add_argument("--png", help="the picture to write")
     listening.set_defaults(run=_mel)
     face.add(commands)
+    serve.add(commands)
     compiling = commands.add_parser(
         "kernels", help="compile every CUDA kernel, without a GPU; report registers, spills"
     )

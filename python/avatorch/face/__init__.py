@@ -1,14 +1,16 @@
-"""Speech in, the weights of a face out: Audio2Face models on ONNX Runtime, without TensorRT.
+"""Speech in, the weights of a face out: Audio2Face models as torch tensors, or on ONNX Runtime, without TensorRT.
 
     face = Audio2Face("audio2face-3d-v3.0", identity="Claire")
     weights, names, fps, _ = face(samples)
 
-It needs the package onnxruntime: `pip install avatorch[face]`, or `avatorch[face-cuda]` for a GPU.
+Networks of another structure than the published ones need the package onnxruntime: `pip install avatorch[face]`, or
+`avatorch[face-cuda]` for a GPU.
 """
 
 from avatorch.face.accumulators import AudioAccumulator, EmotionAccumulator
 from avatorch.face.bundle import Bundle, Identity, NetworkInfo, read_bundle
 from avatorch.face.emotion import Audio2Emotion
+from avatorch.face.engine.streams import Block, FaceStreams
 from avatorch.face.errors import FaceError
 from avatorch.face.executor import Executor, Frames, Part
 from avatorch.face.interactive import InteractiveExecutor, Layer
@@ -27,11 +29,13 @@ __all__ = [
     "Audio2FaceSDK",
     "AudioAccumulator",
     "BlendshapeSolver",
+    "Block",
     "Bundle",
     "EmotionAccumulator",
     "Executor",
     "FaceError",
     "FaceStream",
+    "FaceStreams",
     "FaceWeights",
     "Frames",
     "Identity",

@@ -53,10 +53,10 @@ def run(given: argparse.Namespace) -> int:
             raise ValueError(f"{path}: there is no folder {Path(path).parent} to write it to")
     identity = int(given.identity) if given.identity.isdigit() else given.identity
     computed = {"engine": given.engine, "precision": given.precision}
-    face = Audio2Face(given.model, identity, given.device, settings=_pairs(given.set), **computed)
+    face = Audio2Face(given.model, identity, given.device, settings=pairs(given.set), **computed)
     sound = audio.load_wav(given.input)
     begin = time.perf_counter()
-    result = face(sound.samples.mean(0), sound.sample_rate, _pairs(given.emotion) or None, progress=Bar())
+    result = face(sound.samples.mean(0), sound.sample_rate, pairs(given.emotion) or None, progress=Bar())
     seconds = sound.samples.shape[1] / sound.sample_rate
     print(
         f"{seconds:.2f} s of {face.identity} -> {len(result.weights)} frames of {len(result.names)} weights, "
@@ -124,7 +124,8 @@ def _draw(given: argparse.Namespace, weights: torch.Tensor, names: tuple[str, ..
         save_sheet(given.png, body, weights, names)
 
 
-def _pairs(words: list[str]) -> dict[str, float]:
+def pairs(words: list[str]) -> dict[str, float]:
+    """Of NAME=VALUE."""
     values = {}
     for word in words:
         name, _, value = word.partition("=")

@@ -31,7 +31,6 @@ from avatorch.face.engine.session import TorchNetwork
 from avatorch.face.errors import FaceError, check_track
 from avatorch.face.inference import DiffusionInference, Inference, RegressionInference
 from avatorch.face.modes import device_of, undisturbed
-from avatorch.face.network import Network
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.progress import Clock
@@ -129,10 +128,10 @@ class Executor:
         self._input_strength = stored if input_strength is None else _strength(input_strength)
         self.network = network or self._choose_network(engine, precision, tf32, tensorrt)
         self.why = self.network.why
-        ours = isinstance(self.network, TorchNetwork)
-        self._by_features = ours and not geometry
+        by_torch = isinstance(self.network, TorchNetwork)
+        self._by_features = by_torch and not geometry
         # Blocks of a diffusion network go together where ONNX Runtime does not need the state between them.
-        several = bundle.info.kind == "regression" or (ours and self.device.type == "cuda")
+        several = bundle.info.kind == "regression" or (by_torch and self.device.type == "cuda")
         self._at_once = windows_per_execution if several else 1
         self.inference = self._make_inference(tracks, noise, constant_noise, seed)
         self.audio = [AudioAccumulator(self.device) for _ in range(tracks)]
@@ -152,7 +151,6 @@ class Executor:
             return torch_inference(
                 network, bundle, identity, tracks, noise, constant_noise, seed, features=self._by_features
             )
-        assert isinstance(network, Network)
         if bundle.info.kind == "regression":
             return RegressionInference(bundle, identity, self.device, network)
         return DiffusionInference(bundle, identity, tracks, self.device, network, noise, constant_noise, seed)

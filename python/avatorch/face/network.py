@@ -19,8 +19,8 @@ from avatorch.face.errors import FaceError
 from avatorch.face.sessions import SharedSession
 
 MOST_WINDOW_VALUES = 1 << 31
-MOST_STATE_VALUES = 1 << 24  # of one track
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+MOST_STATE_VALUES = 1 << 24  # of one track
 Shapes = Mapping[str, tuple[int | None, ...]]  # None stands for any size
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avatorch.face.bundle import Identity
+from avatorch.face.engine.captured import Branch
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products
 from avatorch.face.solver import BlendshapeSolver
@@ -134,14 +135,10 @@ class SkinFeatures:
         first = self._first[which]
         once = torch.where(first, wanted[:, 0], self._once[which])
         twice = torch.where(first, wanted[:, 0], self._twice[which])
-        smoothed = []
-        for target in wanted.unbind(1):
-            once = torch.lerp(once, target, alpha)
-            twice = torch.lerp(twice, once, alpha)
-            smoothed.append(twice)
-        self._once[which], self._twice[which] = once, twice
+        follow = _follow if wanted.device.type == "cpu" else _follow_at_once
+        smoothed, self._once[which], self._twice[which] = follow(wanted, once, twice, alpha)
         self._first[which] = False
-        return torch.stack(smoothed, 1)
+        return smoothed
 
     def _mask(self, key: tuple[float, float]) -> _Projected:
         """Made when a track first has it."""
@@ -161,6 +158,31 @@ class SkinFeatures:
                 halves(identity.eye_close.reshape(-1)), halves(identity.lip_open.reshape(-1)),
             )  # fmt: skip
         return self._masks[key]
+
+
+def _follow(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Frame by frame, so that it does not matter how many there are. [R, F, 2, k], [R, 2, k], [R, 2, k], [R, 2, 1]"""
+    smoothed = []
+    for target in wanted.unbind(1):
+        once = torch.lerp(once, target, alpha)
+        twice = torch.lerp(twice, once, alpha)
+        smoothed.append(twice)
+    return torch.stack(smoothed, 1), once, twice
+
+
+def _follow_at_once(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as one product over frames: n frames ago counts a (1 - a)^n once, and (n + 1) a^2 (1 - a)^n twice."""
+    frames = wanted.shape[1]
+    number = torch.arange(frames, device=wanted.device)
+    ago = number[:, None] - number  # [F, F]
+    rest = 1 - alpha  # [R, 2, 1]
+    power = rest[..., None] ** ago.clamp(min=0) * (ago >= 0)  # [R, 2, F, F]
+    targets = wanted.transpose(1, 2)  # [R, 2, F, k]
+    begun = rest ** (number + 1)  # [R, 2, F], of what was before the first frame
+    by_frame = begun[..., None] * (twice[:, :, None] + (number[:, None] + 1) * alpha[..., None] * once[:, :, None])
+    smoothed = alpha[..., None] ** 2 * ((power * (ago + 1)) @ targets) + by_frame
+    last = alpha * (power[:, :, -1:] @ targets)[:, :, 0] + begun[..., -1:] * once
+    return smoothed.transpose(1, 2), last, smoothed[:, :, -1]
 
 
 class TongueFeatures:
@@ -229,11 +251,23 @@ class FeatureFace:
 
     def weights(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
         """features [R, F, all] of frames that follow one another on each track -> [R, F, poses]"""
-        weights = []
-        if self._skin and self._skin_solver:
-            rhs = self._skin.products(tracks, features, smooth=not alone)
-            weights.append(self._skin_solver.solve_products(tracks, rhs, remember=not alone))
-        if self._tongue and self._tongue_solver:
-            rhs = self._tongue.products(tracks, features)
-            weights.append(self._tongue_solver.solve_products(tracks, rhs, remember=not alone))
-        return torch.cat(weights, -1)
+        smooth = not alone
+        if not self._skin or not self._tongue:
+            part = self._weights_of_skin if self._skin else self._weights_of_tongue
+            return part(tracks, features, smooth)
+        branch = Branch(features.device)
+        with branch:
+            tongue = self._weights_of_tongue(tracks, features, smooth)
+        skin = self._weights_of_skin(tracks, features, smooth)
+        branch.join()
+        return torch.cat([skin, tongue], -1)
+
+    def _weights_of_skin(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
+        assert self._skin and self._skin_solver
+        rhs = self._skin.products(tracks, features, smooth=smooth)
+        return self._skin_solver.solve_products(tracks, rhs, remember=smooth)
+
+    def _weights_of_tongue(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
+        assert self._tongue and self._tongue_solver
+        rhs = self._tongue.products(tracks, features)
+        return self._tongue_solver.solve_products(tracks, rhs, remember=smooth)

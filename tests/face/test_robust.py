@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +31,16 @@ from avatorch.face import (
 from avatorch.face.network import open_network
 from face import bundles
 
+EXPORTED = Path(os.environ.get("AVATORCH_FACE_BUNDLES", Path(__file__).parents[3] / "shared/data/a2f-dev"))
 NAN = float("nan")
+
+
+@pytest.fixture(scope="module", params=["regression", "diffusion"])
+def exported(request: pytest.FixtureRequest) -> Bundle:
+    """A network of the published structure, which torch runs."""
+    if not EXPORTED.is_dir():
+        pytest.skip("needs the exported networks, AVATORCH_FACE_BUNDLES")
+    return read_bundle(EXPORTED / request.param)
 
 
 @pytest.fixture(scope="module", params=["regression", "diffusion"])
@@ -178,6 +188,16 @@ def test_the_modes_of_torch_change_nothing(bundle: Bundle, expected: tuple[Tenso
     again = read_bundle(bundle.folder)
     for found, wanted in zip(spoken(Audio2Face(again)), expected, strict=True):
         assert found.dtype == torch.float32 and torch.equal(found, wanted)
+
+
+@pytest.fixture(scope="module")
+def said(exported: Bundle) -> Tensor:
+    return Audio2Face(exported)(clip()).weights
+
+
+def test_nor_do_they_where_torch_runs_the_network(exported: Bundle, said: Tensor, mode: None) -> None:
+    face = Audio2Face(exported)
+    assert torch.equal(face(clip()).weights, said) and not face.why
 
 
 def test_what_inference_mode_made_works_outside(bundle: Bundle, expected: tuple[Tensor, ...]) -> None:

@@ -126,7 +126,7 @@ class Executor:
         # As in the SDK, a diffusion bundle's own strength is not used.
         stored = self.identity.input_strength if bundle.info.kind == "regression" else 1.0
         self._input_strength = stored if input_strength is None else _strength(input_strength)
-        self.network = network or choose_network(bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
+        self.network = network or self._choose_network(engine, precision, tf32, tensorrt)
         self.why = self.network.why
         by_torch = isinstance(self.network, TorchNetwork)
         self._by_features = by_torch and not geometry
@@ -141,23 +141,19 @@ class Executor:
         self._make_animators(tracks, method)
 
     @undisturbed
+    def _choose_network(self, engine: str, precision: str, tf32: bool, tensorrt: bool) -> AnyNetwork:
+        return choose_network(self.bundle, self.device, engine, precision, tf32=tf32, tensorrt=tensorrt)
+
+    @undisturbed
     def _make_inference(self, tracks: int, noise: Tensor | None, constant_noise: bool, seed: int) -> Inference:
-        if isinstance(self.network, TorchNetwork):
+        bundle, identity, network = self.bundle, self.identity, self.network
+        if isinstance(network, TorchNetwork):
             return torch_inference(
-                self.network,
-                self.bundle,
-                self.identity,
-                tracks,
-                noise,
-                constant_noise,
-                seed,
-                features=self._by_features,
+                network, bundle, identity, tracks, noise, constant_noise, seed, features=self._by_features
             )
-        if self.bundle.info.kind == "regression":
-            return RegressionInference(self.bundle, self.identity, self.device, self.network)
-        return DiffusionInference(
-            self.bundle, self.identity, tracks, self.device, self.network, noise, constant_noise, seed
-        )
+        if bundle.info.kind == "regression":
+            return RegressionInference(bundle, identity, self.device, network)
+        return DiffusionInference(bundle, identity, tracks, self.device, network, noise, constant_noise, seed)
 
     @undisturbed
     def _make_animators(self, tracks: int, method: str) -> None:
@@ -254,6 +250,7 @@ class Executor:
         check_track(track, self.tracks)
         return self._parameters[track]
 
+    @undisturbed
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes some of them, for the frames that follow."""
         check_track(track, self.tracks)
@@ -262,6 +259,7 @@ class Executor:
             if animator:
                 animator.set_parameters(track, self._parameters[track])
 
+    @undisturbed
     def reset(self, track: int) -> None:
         """A track begins again, with the samples and emotions that it has: `audio` and `emotions` forget."""
         check_track(track, self.tracks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -15,14 +16,16 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def undisturbed(method: Method) -> Method:
-    """Without derivatives, without autocast, and without tensors that only inference mode may change.
+    """Without derivatives, autocast, a default device, and tensors that only inference mode may change.
 
     The method's object has a `device`.
     """
 
     @functools.wraps(method)
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        elsewhere = torch.get_default_device().type != "cpu"
+        place: Any = torch.device("cpu") if elsewhere else contextlib.nullcontext()
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False), place:
             return method(self, *arguments, **options)
 
     return cast(Method, run)

@@ -48,7 +48,7 @@ struct Lanes {
 
   __device__ int rows() const { return kFrames - 1 + (2 * kPoints + p.hop_length - 1) / p.hop_length; }
   // Twice the bins are enough for triangles that meet their neighbours' middles.
-  __device__ int room() const { return (2 * kBins + kAtOnce * p.n_mels) / 2 * 2; }
+  __device__ int room() const { return 2 * kBins + kAtOnce * p.n_mels; }
   __device__ static int place_of_bin(int bin) { return kRow * (bin == kPoints ? kPoints : bin % B * A + bin / B); }
 
   // Once for a block.

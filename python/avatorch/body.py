@@ -18,6 +18,8 @@ from avatorch.rig import Posed, Rig, RiggedModule
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_CONTENT = ("family", "num_betas", "num_expressions", "joint_names", "shape_names", "expression_names")
+_NEEDED = ("v_template", "shapedirs", "parents", "lbs_weights", "faces")
 _RIG = ("v_template", "shapedirs", "posedirs", "J_regressor", "parents", "lbs_weights", "J_template", "J_shapedirs")
 
 
@@ -43,6 +45,11 @@ class Body(RiggedModule):
         super().__init__()
         if dtype not in _FLOATS:
             raise TypeError(f"Body: dtype is {dtype}, expected torch.float32 or another type of real numbers")
+        missing = [name for name in (*_CONTENT, *_NEEDED) if name not in content]
+        if missing:
+            raise ValueError(
+                f"Body: content lacks {', '.join(missing)}, expected what a model file holds: Body.load reads one"
+            )
         self.family: str = content["family"]
         self.num_betas: int = content["num_betas"]
         self.num_expressions: int = content["num_expressions"]
@@ -178,8 +185,7 @@ class Body(RiggedModule):
         place = torch.full(self.v_template.shape[:1], -1, device=chosen.device)  # of each vertex in the subset
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
         faces = place[self.faces]
-        names = ("family", "num_betas", "num_expressions", "joint_names", "shape_names", "expression_names")
-        content = {name: getattr(self, name) for name in names} | dict(zip(_RIG, rig, strict=False))
+        content = {name: getattr(self, name) for name in _CONTENT} | dict(zip(_RIG, rig, strict=False))
         content = {name: value for name, value in content.items() if value is not None}
         return Body(content | {"faces": faces[(faces >= 0).all(1)]}, self.v_template.dtype)
 

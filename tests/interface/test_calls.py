@@ -309,3 +309,8 @@ def test_autocast_of_every_mixture(narrow: torch.dtype) -> None:
             with torch.autocast("cpu", dtype=narrow):
                 posed = body(betas=torch.ones(2, 3, dtype=dtype), pose=torch.zeros(2, 312, dtype=dtype))
             assert posed.vertices.dtype == torch.float32 and posed.vertices.isfinite().all()
+
+
+def test_content_that_lacks_something() -> None:
+    with pytest.raises(ValueError, match=r"Body: content lacks family, num_betas, .*faces, expected what a model file"):
+        avatorch.Body({})

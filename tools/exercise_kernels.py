@@ -1,6 +1,7 @@
 """Runs every kernel on small odd sizes, forward and backward: what the sanitizers watch.
 
-`python tools/exercise_kernels.py [body] [mel] [face]` runs the kernels of these parts, by default of all.
+`python tools/exercise_kernels.py [body] [slabs] [mel] [face] [float32] [float64]` runs the kernels of these parts in
+these types, by default of all: sanitizers are slow, and several processes share the work.
 `--no-tensor-cores` leaves out the products of cuBLAS that write through the bulk copy engine: initcheck does not see
 what that writes, and takes it for uninitialised.
 """
@@ -16,18 +17,23 @@ import torch
 
 import avatorch
 from avatorch.audio import MelSpectrogram
-from rigs import rig
+from rigs import Rig, rig
 
 smplx = torch.ops.smplx
+PARTS, TYPES = {"body", "slabs", "mel", "face"}, {"float32", "float64"}
 DIALECTS = ("whisper", "whisper loudest=batch", "whisper loudest=so_far", "nemo", "kaldi framing=mirrored")
 
 
-def main(parts: set[str], tensor_cores: bool) -> None:
+def main(parts: set[str], types: set[str], tensor_cores: bool) -> None:
     """Calls each operator; the sanitizer judges."""
     avatorch.warm_up("cuda")
-    for dtype in (torch.float32, torch.float64):
+    for dtype in (getattr(torch, name) for name in sorted(types)):
         if "body" in parts:
-            bodies(dtype, tensor_cores)
+            bodies(dtype)
+        if "slabs" in parts and dtype == torch.float32:
+            for model in rigs(dtype):
+                if tensor_cores or model.posedirs is None:
+                    in_slabs(model)
         if "mel" in parts:
             for dialect in DIALECTS:
                 spectrogram(dialect, dtype)
@@ -35,23 +41,26 @@ def main(parts: set[str], tensor_cores: bool) -> None:
             for size, tracks, frames in ((1, 3, 5), (43, 3, 2), (260, 1, 1)):  # the last may not fit shared memory
                 blend_shape_weights(size, tracks, frames, dtype)
     torch.cuda.synchronize()
-    print(f"every kernel ran: {', '.join(sorted(parts))}")
+    print(f"every kernel ran: {', '.join(sorted(parts | types))}")
 
 
-def bodies(dtype: torch.dtype, tensor_cores: bool) -> None:
-    """The body operator on small models, with and without constants prepared, and rotations."""
-    for model in (
+def rigs(dtype: torch.dtype) -> list[Rig]:
+    """Of one joint and many, with and without pose correctives, regressors and shapes."""
+    made = (
         rig(1, 1, 1, 1),
         rig(301, 55, 5, 4),
         rig(130, 104, 0, 9, posed=False),
         rig(65, 33, 3, 2, regressed=False, posed=False),
-    ):
-        model = model.to("cuda", dtype)
+    )
+    return [model.to("cuda", dtype) for model in made]
+
+
+def bodies(dtype: torch.dtype) -> None:
+    """The body operator on small models, with and without constants prepared, and rotations."""
+    for model in rigs(dtype):
         for prepared in (None, model.prepared()):
             for matrices in (False, True):
                 run(model, prepared, matrices)
-        if dtype == torch.float32 and (tensor_cores or model.posedirs is None):
-            in_slabs(model)
     rotvec = torch.randn(777, 3, device="cuda", dtype=dtype, requires_grad=True)
     (gradient,) = torch.autograd.grad(smplx.rodrigues(rotvec).sin().sum(), rotvec, create_graph=True)
     gradient.sum().backward()
@@ -111,4 +120,4 @@ def in_slabs(model) -> None:  # type: ignore[no-untyped-def]
 
 if __name__ == "__main__":
     words = set(sys.argv[1:])
-    main(words - {"--no-tensor-cores"} or {"body", "mel", "face"}, "--no-tensor-cores" not in words)
+    main(words & PARTS or PARTS, words & TYPES or TYPES, "--no-tensor-cores" not in words)

@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(kThreads, Lanes<A, B>::kShared ? 5 : 4) log_me
   tile.make_tables();
   const int tiles = p.clips * p.tiles;
   for (int at = blockIdx.x; at < tiles; at += gridDim.x) {
-    const unsigned clip = at / unsigned(p.tiles);
-    const int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames, frame = first + tile.frame;
+    unsigned clip = at / unsigned(p.tiles);
+    int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames;
     const Clip<float> own(p, clip);
     const int frames = own.is_bad ? -1 : int(own.frames);
     __syncthreads();
@@ -93,20 +93,12 @@ __global__ void __launch_bounds__(kThreads, Lanes<A, B>::kShared ? 5 : 4) log_me
       tile.transform_parts();
       tile.magnitudes();
     }
-    const float floor = p.loudest_of == 4 ? float(p.range_constant - p.range_below) : lowest<float>();
-    float* values = static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames;
-    float peak = lowest<float>(), poison = 0;
-    for (int mel = tile.group; frame < p.n_frames && mel < p.n_mels; mel += tile.kGroups) {
-      float value = 0;
-      if (frame < frames || frames < 0) {
-        value = frames < 0 ? not_a_number<float>() : tile.logarithm(mel);
-        peak = raised(value, peak);
-        poison += value * 0.0f;
-        if (p.is_scaled) value = raised(value, floor) * float(p.scale) + float(p.offset);
-      }
-      values[value_place(p, mel, frame)] = value;
-    }
-    if (p.peaks) store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak + poison);
+    unsigned same = at;
+    asm volatile("" : "+r"(same));  // divided again: registers are scarce until here
+    clip = same / unsigned(p.tiles), first = int(same - clip * unsigned(p.tiles)) * tile.kFrames;
+    const float peak =
+        tile.store(static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames, first, frames);
+    if (p.peaks) store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak);
   }
 }
 

@@ -17,6 +17,11 @@ struct Lanes {
   // Where every group takes one part, all samples are read before a point is written: they share their memory.
   static constexpr bool kShared = A == kGroups;
 
+  // What follows the filters, without branches.
+  struct Range {
+    float guard_sum, least, of_log2, floor, scale, offset;
+  };
+
   const MelParams& p;
   float4* pairs;    // [point], half the window of its two samples, and where in `samples` they are
   float2* turns;    // [part, point], exp(-2 pi i part point / points)
@@ -25,6 +30,7 @@ struct Lanes {
   float* samples;   // rows of hop_length, `stride` apart
   float2* weights;  // [room], the filters' one after another, each with its bin's place in `points`, if they fit
   float* by_thread;
+  Range* range;
   int* starts;  // [n_mels + 1], where each filter's weights begin
   int* firsts;  // [n_mels], its first bin
   int stride;   // of the rows of samples
@@ -33,14 +39,15 @@ struct Lanes {
   __device__ Lanes(const MelParams& params, float* shared) : p(params) {
     stride = p.row_stride;
     pairs = reinterpret_cast<float4*>(shared);
-    weights = reinterpret_cast<float2*>(pairs + kPoints);
-    turns = weights + room();
+    turns = reinterpret_cast<float2*>(pairs + kPoints);
     roots = turns + kPoints;
-    points = reinterpret_cast<float*>(roots + kPoints);
+    by_thread = reinterpret_cast<float*>(roots + kPoints);
+    range = reinterpret_cast<Range*>(by_thread + kThreads);
+    points = by_thread + kThreads + 8;
     const int span = rows() * stride, all = kRow * kRows;
     samples = kShared ? points : points + all;
-    by_thread = points + (kShared ? max(span, all) : span + all);
-    starts = reinterpret_cast<int*>(by_thread + kThreads);
+    weights = reinterpret_cast<float2*>(points + ((kShared ? max(span, all) : span + all) + 3) / 4 * 4);
+    starts = reinterpret_cast<int*>(weights + room());
     firsts = starts + p.n_mels + 1;
     frame = threadIdx.x % kFrames;
     group = threadIdx.x / kFrames;
@@ -53,6 +60,7 @@ struct Lanes {
 
   // Once for a block.
   __device__ void make_tables() const {
+    if (threadIdx.x == 0) make_range();
     for (int k = threadIdx.x; k < kPoints; k += kThreads) {
       double sine, cosine;
       sincospi(double(k) / kPoints, &sine, &cosine);
@@ -198,12 +206,12 @@ struct Lanes {
     __syncthreads();
   }
 
-  // 5) A band of a frame, and its logarithm; the device's own is within 2^-22 near one, and better elsewhere.
-  __device__ float logarithm(int mel) const {
-    float value = 0;
+  // 5) A band of a frame.
+  __device__ float filtered(int mel, bool is_fitting) const {
+    float sum = 0;
     const float* magnitudes = points + frame;
-    const auto add = [&](float weight, float place) { value += magnitudes[__float_as_int(place)] * weight; };
-    if (fits()) {
+    const auto add = [&](float weight, float place) { sum += magnitudes[__float_as_int(place)] * weight; };
+    if (is_fitting) {
       const int end = starts[mel + 1];
 #pragma unroll 1
       for (int i = starts[mel]; i < end; i += kAtOnce) {
@@ -218,9 +226,49 @@ struct Lanes {
         add(weight.x, weight.y);
       }
     }
-    if (p.log == 0) return value;
-    const float guard = float(p.guard_value);
-    value = p.guard == 1 ? value + guard : value < guard ? guard : value;
-    return __log2f(value) * (p.log == 1 ? 0.693147180559945309f : 0.301029995663981195f);
+    return sum;
+  }
+
+  __device__ void make_range() const {
+    const float infinity = __int_as_float(0x7f800000), guard = float(p.guard_value);
+    const bool is_sum = p.log != 0 && p.guard == 1, is_least = p.log != 0 && p.guard != 1;
+    const bool has_floor = p.is_scaled && p.loudest_of == 4;
+    *range = {is_sum ? guard : 0.0f,
+              is_least ? guard : -infinity,
+              p.log == 0   ? 0.0f
+              : p.log == 1 ? 0.693147180559945309f
+                           : 0.301029995663981195f,
+              has_floor ? float(p.range_constant - p.range_below) : -infinity,
+              p.is_scaled ? float(p.scale) : 1.0f,
+              p.is_scaled ? float(p.offset) : 0.0f};
+  }
+  // The device's own is within 2^-22 near one, and better elsewhere.
+  __device__ static float logarithm(float value, const Range& of) {
+    value += of.guard_sum;
+    value = value < of.least ? of.least : value;
+    return of.of_log2 == 0 ? value : __log2f(value) * of.of_log2;
+  }
+
+  // Writes the tile's values, and gives this thread's largest logarithm, not a number if one of them is not.
+  __device__ float store(float* values, int first_frame, int frames) const {
+    const int at = first_frame + frame;
+    if (at >= p.n_frames) return -__int_as_float(0x7f800000);
+    float* to = values + (p.frame_major ? at * p.n_mels + group : group * p.n_frames + at);
+    const long long step = p.frame_major ? kGroups : kGroups * p.n_frames;
+    if (at >= frames) {  // beyond the clip, or a clip that is bad
+      const float fill = frames < 0 ? __int_as_float(0x7fc00000) : 0.0f;
+      for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) *to = fill;
+      return frames < 0 ? fill : -__int_as_float(0x7f800000);
+    }
+    const Range of = *range;
+    const bool is_fitting = fits();
+    float peak = -__int_as_float(0x7f800000), poison = 0;
+    for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) {
+      const float value = logarithm(filtered(mel, is_fitting), of);
+      peak = value > peak ? value : peak;
+      poison += value * 0.0f;
+      *to = (value < of.floor ? of.floor : value) * of.scale + of.offset;
+    }
+    return peak + poison;
   }
 };

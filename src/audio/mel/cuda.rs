@@ -236,7 +236,7 @@ impl Params {
         let (span, all) = ((frames - 1 + n_fft.div_ceil(hop)) * stride, 2 * frames * (points + 2));
         let samples_and_points = if parts * frames == THREADS as usize { span.max(all) } else { span + all };
         let weights = 2 * (points + 1) + 4 * n_mels;
-        let reals = 8 * points + 2 * weights + samples_and_points + THREADS as usize;
+        let reals = 8 * points + THREADS as usize + 8 + samples_and_points.next_multiple_of(4) + 2 * weights;
         self.row_stride = stride as i32;
         self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;
         Some((kernel, self, (4 * (reals + 2 * n_mels + 1)) as u32))

@@ -76,13 +76,22 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
   }
 }
 
+// Blocks that a multiprocessor runs at once, as many as registers leave room for.
+#if __CUDA_ARCH__ == 900
+template <int A, int B>
+constexpr int kLanesBlocks = Lanes<A, B>::kShared ? 5 : 4;
+#else
+template <int A, int B>
+constexpr int kLanesBlocks = 3;
+#endif
+
 // The same for the sizes of `Lanes`, without what a frame has of its own: its mean, and pre-emphasis within it.
 template <int A, int B>
-__global__ void __launch_bounds__(kThreads, Lanes<A, B>::kShared ? 5 : 4) log_mel_lanes(const MelParams p) {
+__global__ void __launch_bounds__(kThreads, kLanesBlocks<A, B>) log_mel_lanes(const MelParams p) {
   const Lanes<A, B> tile(p, reinterpret_cast<float*>(shared_memory));
   tile.make_tables();
-  const int tiles = p.clips * p.tiles;
-  for (int at = blockIdx.x; at < tiles; at += gridDim.x) {
+  const unsigned tiles = p.clips * p.tiles;
+  for (unsigned at = blockIdx.x; at < tiles; at += gridDim.x) {
     unsigned clip = at / unsigned(p.tiles);
     int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames;
     const Clip<float> own(p, clip);

@@ -68,6 +68,7 @@ class SkinFeatures:
         size = len(self._base)
         self._masks: dict[tuple[float, float], _Projected] = {}
         self._mask_of: list[tuple[float, float]] = [(0.0, 0.0)] * tracks
+        self._groups_of: dict[tuple[int, int] | None, list[tuple[tuple[float, float], Tensor]]] = {}
         self._first = torch.ones(tracks, 1, 1, dtype=torch.bool, device=device)
         self._once = torch.zeros(tracks, 2, size, dtype=torch.float64, device=device)  # filtered once
         self._twice = torch.zeros_like(self._once)
@@ -80,8 +81,11 @@ class SkinFeatures:
     def set_parameters(self, track: int, parameters: AnimatorParameters) -> None:
         """For the frames that follow."""
         p = parameters
-        self._mask_of[track] = (p.face_mask_level, p.face_mask_softness)
-        self._mask(self._mask_of[track])
+        mask = (p.face_mask_level, p.face_mask_softness)
+        if mask != self._mask_of[track]:
+            self._mask_of[track] = mask
+            self._groups_of.clear()
+        self._mask(mask)
         lids = -p.eyelid_open_offset + p.blink_offset * p.blink_strength
         self._settings[track] = torch.tensor([p.skin_strength, lids, p.lip_open_offset], dtype=torch.float64)
         # The smoothing is a half-life in seconds; 1 passes everything.
@@ -111,22 +115,34 @@ class SkinFeatures:
 
     def _wanted(self, tracks: Tracks, which: Tensor | slice, features: Tensor) -> Tensor:
         """Before smoothing, [R, F, 2, k]."""
-        numbers = range(len(self._mask_of))[tracks] if isinstance(tracks, slice) else tracks
         settings = self._settings[which][:, None, :, None, None]  # [R, 1, 3, 1, 1]
         strength, lids, lips = settings.unbind(2)
-        rows: dict[tuple[float, float], list[int]] = {}
-        for row, track in enumerate(numbers):
-            rows.setdefault(self._mask_of[track], []).append(row)
-        if len(rows) == 1:
-            mask = self._mask(next(iter(rows)))
+        groups = self._groups(tracks)
+        if len(groups) == 1:
+            mask = self._mask(groups[0][0])
             moved = row_products(features, mask.matrix).unflatten(-1, (2, -1)) + mask.bias
             return moved * strength + (lids * mask.eye_close + lips * mask.lip_open)
         wanted = features.new_empty(*features.shape[:2], 2, len(self._base))
-        for key, some in rows.items():
+        for key, some in groups:
             mask = self._mask(key)
             moved = row_products(features[some], mask.matrix).unflatten(-1, (2, -1)) + mask.bias
             wanted[some] = moved * strength[some] + (lids[some] * mask.eye_close + lips[some] * mask.lip_open)
         return wanted
+
+    def _groups(self, tracks: Tracks) -> list[tuple[tuple[float, float], Tensor]]:
+        """Rows of tracks with the same mask, on the device: those of a slice are kept, a graph that is captured must not
+        take them from elsewhere.
+        """
+        key = (tracks.start, tracks.stop) if isinstance(tracks, slice) else None
+        if key in self._groups_of:
+            return self._groups_of[key]
+        rows: dict[tuple[float, float], list[int]] = {}
+        for row, track in enumerate(range(len(self._mask_of))[tracks] if isinstance(tracks, slice) else tracks):
+            rows.setdefault(self._mask_of[track], []).append(row)
+        groups = [(mask, torch.tensor(some, device=self._base.device)) for mask, some in rows.items()]
+        if key is not None:
+            self._groups_of[key] = groups
+        return groups
 
     def _smooth(self, which: Tensor | slice, wanted: Tensor, alpha: Tensor) -> Tensor:
         """Two filters, one behind the other, along frames."""

@@ -13,7 +13,7 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from avatorch.face import BlendshapeSolver, FaceError, SolverParameters, read_bundle
-from avatorch.face.solver import active_pairs
+from avatorch.face.solver import active_pairs, solve_at_once
 from avatorch.reference import solver as reference
 from face import bundles
 
@@ -247,6 +247,30 @@ def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
                 expected[active] = last.float()
                 expected = expected * torch.tensor(rig.poses.multipliers) + torch.tensor(rig.poses.offsets)
                 torch.testing.assert_close(found[track, frame], expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("tracks", "frames"), [(1, 40), (3, 7), (900, 4), (2, 2), (2, 1), (2, 0)])
+def test_frames_at_once_are_those_one_after_the_other(tracks: int, frames: int, device: str) -> None:
+    """Where what is remembered counts as much as it can beside the rest of the matrix. Which of a pair is cancelled can
+    change with the smallest error; all sweeps leave hardly any.
+    """
+    strength, size = 7.0, 24
+    options = {"dtype": torch.float64, "device": device}
+    moves = torch.randn(60, size, **options) * 0.3
+    normal = moves.mT @ moves + (100 * strength + 0.1) * torch.eye(size, **options)
+    many = normal * torch.linspace(1, 1.5, tracks, **options)[:, None, None]
+    rhs = 400 * torch.randn(tracks, frames, size, **options)
+    previous, temporal = torch.rand(tracks, size, **options), torch.linspace(strength / 2, strength, tracks, **options)
+    upper, pairs = torch.ones(size, **options), torch.tensor([[0, 5], [7, 3]], device=device)
+    for matrix in (normal[None], many):
+        given = matrix, rhs, previous, temporal, upper
+        expected = solve(*given, pairs[:0])
+        assert not frames or 0.2 < float((expected == 0).double().mean()) < 0.8
+        for sweeps in range(1, 5):
+            found = solve_at_once(*given, pairs[:0], sweeps)
+            torch.testing.assert_close(found, expected, atol=5 * 0.01**sweeps, rtol=0)
+            torch.testing.assert_close(found[:, :sweeps], expected[:, :sweeps], atol=1e-12, rtol=0)
+        torch.testing.assert_close(solve_at_once(*given, pairs), solve(*given, pairs), atol=5e-8, rtol=0)
 
 
 def test_poses_of_each_track(tmp_path: Path, device: str) -> None:

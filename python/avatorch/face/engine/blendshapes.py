@@ -267,23 +267,27 @@ class FeatureFace:
 
     def weights(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
         """features [R, F, all] of frames that follow one another on each track -> [R, F, poses]"""
-        smooth = not alone
-        if not self._skin or not self._tongue:
-            part = self._weights_of_skin if self._skin else self._weights_of_tongue
-            return part(tracks, features, smooth)
-        branch = Branch(features.device)
+        return self.solve(tracks, self.products(tracks, features, alone=alone), alone=alone)
+
+    def products(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
+        """What `solve` wants to know of features: D^T d of each part, [R, F, poses] float64."""
+        parts = []
+        if self._skin:
+            parts.append(self._skin.products(tracks, features, smooth=not alone))
+        if self._tongue:
+            parts.append(self._tongue.products(tracks, features))
+        return torch.cat(parts, -1)
+
+    def solve(self, tracks: Tracks, products: Tensor, *, alone: bool = False) -> Tensor:
+        """To weights, [R, F, poses]; parts beside each other."""
+        solvers = [solver for solver in (self._skin_solver, self._tongue_solver) if solver]
+        first, *others = products.split([solver.num_poses for solver in solvers], -1)
+        branch = Branch(products.device)
         with branch:
-            tongue = self._weights_of_tongue(tracks, features, smooth)
-        skin = self._weights_of_skin(tracks, features, smooth)
+            beside = [
+                solver.solve_products(tracks, part, remember=not alone)
+                for solver, part in zip(solvers[1:], others, strict=True)
+            ]
+        weights = solvers[0].solve_products(tracks, first, remember=not alone)
         branch.join()
-        return torch.cat([skin, tongue], -1)
-
-    def _weights_of_skin(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
-        assert self._skin and self._skin_solver
-        rhs = self._skin.products(tracks, features, smooth=smooth)
-        return self._skin_solver.solve_products(tracks, rhs, remember=smooth)
-
-    def _weights_of_tongue(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
-        assert self._tongue and self._tongue_solver
-        rhs = self._tongue.products(tracks, features)
-        return self._tongue_solver.solve_products(tracks, rhs, remember=smooth)
+        return torch.cat([weights, *beside], -1)

@@ -80,9 +80,9 @@ class Diffusion:
     def _gru(self, layers: list[Recurrence]) -> nn.GRU:
         """The first layer is given its gates; its own map does nothing to them."""
         width = self.info.gru_width
-        gru = nn.utils.skip_init(  # random numbers for what is replaced would move the generator of the process on
-            nn.GRU, 3 * width, width, len(layers), batch_first=True, device=self.device, dtype=self.precision.rest
-        )
+        # Made elsewhere: its first weights would be random numbers of the device, which all are replaced.
+        gru = nn.GRU(3 * width, width, len(layers), batch_first=True, device="meta", dtype=self.precision.rest)
+        gru.to_empty(device=self.device)
         gru.requires_grad_(False)
         for number, layer in enumerate(layers):
             tensors = (layer.weight_in, layer.weight_state, layer.bias_in, layer.bias_state)

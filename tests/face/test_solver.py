@@ -249,6 +249,26 @@ def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
                 torch.testing.assert_close(found[track, frame], expected, atol=2e-5, rtol=0)
 
 
+def test_long_sequences_of_a_rig(tmp_path: Path, device: str) -> None:
+    """On few tracks and many, alike and not, cut somewhere: as one frame after the other on the CPU."""
+    rig = read_bundle(bundles.make_regression(tmp_path)).identities[0].skin
+    for tracks, changed in ((1, False), (3, False), (3, True), (70, True)):
+        solver, other = BlendshapeSolver(rig, tracks, device), BlendshapeSolver(rig, tracks)
+        for one in (solver, other) if changed else ():
+            one.set_parameters(0, SolverParameters(0.2, 0.1, 0.7, 3.0, 20.0))
+            one.set_poses(tracks - 1, active=[pose % 3 > 0 for pose in range(52)])
+        targets = rig.neutral.flatten()[other.columns] + torch.randn(tracks, 40, len(other.columns))
+        every = list(range(tracks))
+        found = [solver.solve(every, part.to(device)) for part in targets.split([25, 1, 14], 1)]
+        expected = [other.solve(every, frame) for frame in targets.split(1, 1)]
+        torch.testing.assert_close(torch.cat(found, 1).cpu(), torch.cat(expected, 1), atol=2e-6, rtol=0)
+        alone = solver.solve(every, targets.to(device), remember=False).cpu()
+        torch.testing.assert_close(alone[:, :1], other.solve(every, targets[:, :1], remember=False), atol=2e-6, rtol=0)
+        torch.testing.assert_close(
+            alone[:, 9:10], other.solve(every, targets[:, 9:10], remember=False), atol=2e-6, rtol=0
+        )
+
+
 @pytest.mark.parametrize(("tracks", "frames"), [(1, 40), (3, 7), (900, 4), (2, 2), (2, 1), (2, 0)])
 def test_frames_at_once_are_those_one_after_the_other(tracks: int, frames: int, device: str) -> None:
     """Where what is remembered counts as much as it can beside the rest of the matrix. Which of a pair is cancelled can

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from avatorch.face.errors import FaceError, check_track
 from avatorch.face.parameters import SolverParameters, SolverPoses
-from avatorch.face.products import row_products
+from avatorch.face.products import row_products, run_of
 from avatorch.face.rig import Rig
 
 METHODS = ("exact", "admm")
@@ -163,7 +163,7 @@ class BlendshapeSolver:
     def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
         """`solve` for whoever knows D^T d already, rhs [R, F, P] float64. A slice of tracks is not looked up."""
         listed = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self.device)
         if self._alike:
             weights = self._solve(self._unknowns[0], listed, which, rhs, remember)
         else:
@@ -219,7 +219,9 @@ class BlendshapeSolver:
         if self.device.type == "cpu":
             return self._normal[which]
         if self._one_system is None:
-            systems = [(own, poses.active, poses.symmetry) for own, poses in zip(self._parameters, self._poses, strict=True)]
+            systems = [
+                (own, poses.active, poses.symmetry) for own, poses in zip(self._parameters, self._poses, strict=True)
+            ]
             self._one_system = all(system == systems[0] for system in systems)
         return self._normal[:1] if self._one_system else self._normal[which]
 
@@ -267,8 +269,9 @@ def solve_at_once(
     apart = temporal.new_zeros(count * frames)
     for _ in range(min(sweeps, frames)):  # as many frames from the first on are what they would be one by one
         before = torch.cat([previous[:, None], weights[:, :-1]], 1)
-        b = (rhs + temporal[:, None, None] * before).view(-1, 1, size)
-        weights = torch.ops.audio2face.solve(normal, b, weights.reshape(-1, size), apart, upper, pairs).view_as(rhs)
+        b = (rhs + temporal[:, None, None] * before).reshape(-1, 1, size)
+        found = torch.ops.audio2face.solve(normal, b, weights.reshape(-1, size), apart, upper, pairs)
+        weights = found.view(count, frames, size)
     return weights
 
 

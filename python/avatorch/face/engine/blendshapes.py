@@ -21,10 +21,11 @@ from torch import Tensor
 from avatorch.face.bundle import Identity
 from avatorch.face.engine.captured import Branch
 from avatorch.face.parameters import AnimatorParameters
-from avatorch.face.products import row_products
+from avatorch.face.products import row_products, run_of
 from avatorch.face.solver import BlendshapeSolver
 
 Tracks = Sequence[int] | slice
+MOST_AT_ONCE = 256  # frames smoothed in one product, whose matrix is the square of them
 
 
 @dataclass
@@ -68,7 +69,7 @@ class SkinFeatures:
         size = len(self._base)
         self._masks: dict[tuple[float, float], _Projected] = {}
         self._mask_of: list[tuple[float, float]] = [(0.0, 0.0)] * tracks
-        self._groups_of: dict[tuple[int, int] | None, list[tuple[tuple[float, float], Tensor]]] = {}
+        self._groups_of: dict[tuple[int, int] | None, list[tuple[tuple[float, float], Tensor | slice]]] = {}
         self._first = torch.ones(tracks, 1, 1, dtype=torch.bool, device=device)
         self._once = torch.zeros(tracks, 2, size, dtype=torch.float64, device=device)  # filtered once
         self._twice = torch.zeros_like(self._once)
@@ -106,7 +107,7 @@ class SkinFeatures:
 
     def products(self, tracks: Tracks, features: Tensor, *, smooth: bool = True) -> Tensor:
         """features [R, F, all] -> D^T d [R, F, k]; without `smooth` each frame alone, and nothing is remembered."""
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self._base.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self._base.device)
         wanted = self._wanted(tracks, which, features[..., self._part.begin : self._part.end].double())
         strengths, alpha = self._halves[which].unbind(1)  # [R, 2, 1] each
         if smooth:
@@ -129,9 +130,9 @@ class SkinFeatures:
             wanted[some] = moved * strength[some] + (lids[some] * mask.eye_close + lips[some] * mask.lip_open)
         return wanted
 
-    def _groups(self, tracks: Tracks) -> list[tuple[tuple[float, float], Tensor]]:
-        """Rows of tracks with the same mask, on the device: those of a slice are kept, a graph that is captured must not
-        take them from elsewhere.
+    def _groups(self, tracks: Tracks) -> list[tuple[tuple[float, float], Tensor | slice]]:
+        """Rows of tracks with the same mask, on the device: those of a slice are kept: a graph that is captured must
+        not take them from elsewhere.
         """
         key = (tracks.start, tracks.stop) if isinstance(tracks, slice) else None
         if key in self._groups_of:
@@ -139,7 +140,7 @@ class SkinFeatures:
         rows: dict[tuple[float, float], list[int]] = {}
         for row, track in enumerate(range(len(self._mask_of))[tracks] if isinstance(tracks, slice) else tracks):
             rows.setdefault(self._mask_of[track], []).append(row)
-        groups = [(mask, torch.tensor(some, device=self._base.device)) for mask, some in rows.items()]
+        groups = [(mask, run_of(some, self._base.device)) for mask, some in rows.items()]
         if key is not None:
             self._groups_of[key] = groups
         return groups
@@ -189,6 +190,12 @@ def _follow(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple
 def _follow_at_once(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same as one product over frames: n frames ago counts a (1 - a)^n once, and (n + 1) a^2 (1 - a)^n twice."""
     frames = wanted.shape[1]
+    if frames > MOST_AT_ONCE:
+        parts = []
+        for some in wanted.split(MOST_AT_ONCE, 1):
+            part, once, twice = _follow_at_once(some, once, twice, alpha)
+            parts.append(part)
+        return torch.cat(parts, 1), once, twice
     number = torch.arange(frames, device=wanted.device)
     ago = number[:, None] - number  # [F, F]
     rest = 1 - alpha  # [R, 2, 1]
@@ -228,7 +235,7 @@ class TongueFeatures:
 
     def products(self, tracks: Tracks, features: Tensor) -> Tensor:
         """features [R, F, all] -> D^T d [R, F, k]"""
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self._base.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self._base.device)
         settings = self._settings[which]
         moved = row_products(features[..., self._part.begin : self._part.end].double(), self._matrix) + self._bias
         return self._base + settings[:, :1, None] * moved + (settings[:, 1:] @ self._axes)[:, None]

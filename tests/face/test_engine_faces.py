@@ -91,6 +91,10 @@ def test_blocks_of_a_clip_at_once(device: str) -> None:
         latents = step.latents
         torch.testing.assert_close(whole.features[at], step.features, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(whole.latents, latents, atol=2e-5, rtol=1e-4)
+    values = network.engine.frames(whole.features[:3], identity[:1])  # of one face
+    for block in range(3):
+        single = network.engine.frames(whole.features[block : block + 1], identity[:1])
+        torch.testing.assert_close(values[block : block + 1], single)
 
 
 @exported

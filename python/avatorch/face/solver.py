@@ -219,10 +219,10 @@ class BlendshapeSolver:
         if self.device.type == "cpu":
             return self._normal[which]
         if self._one_system is None:
-            systems = [
-                (own, poses.active, poses.symmetry) for own, poses in zip(self._parameters, self._poses, strict=True)
-            ]
-            self._one_system = all(system == systems[0] for system in systems)
+            parameters, poses = self._parameters[0], self._poses[0]
+            self._one_system = all(own == parameters for own in self._parameters) and all(
+                (own.active, own.symmetry) == (poses.active, poses.symmetry) for own in self._poses
+            )
         return self._normal[:1] if self._one_system else self._normal[which]
 
     def _system(self, parameters: SolverParameters, poses: SolverPoses) -> tuple[Tensor, float]:
@@ -259,9 +259,9 @@ def solve_at_once(
     if count > step:
         parts = []
         for at in range(0, count, step):
-            own = normal if len(normal) == 1 else normal[at : at + step]
-            some = (part[at : at + step] for part in (rhs, previous, temporal))
-            parts.append(solve_at_once(own, *some, upper, pairs, sweeps))
+            some = slice(at, at + step)
+            own = normal if len(normal) == 1 else normal[some]
+            parts.append(solve_at_once(own, rhs[some], previous[some], temporal[some], upper, pairs, sweeps))
         return torch.cat(parts)
     if len(normal) > 1:
         normal = normal[:, None].expand(-1, frames, -1, -1).flatten(0, 1)

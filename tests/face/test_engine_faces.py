@@ -162,7 +162,8 @@ def test_a_block_takes_nothing_from_the_host(device: str) -> None:
     streams._solvers[0].set_poses(1, active=[pose % 3 > 0 for pose in range(poses)])
     samples = torch.randn(3, streams.hop, device=device) * 0.1
     chunk = slice(0, 3)
-    streams._step(chunk, samples)
+    with torch.no_grad():
+        streams._step(chunk, samples)
     expected = streams._weights.clone()
     for state in (streams._window, streams._latents, *streams._face.states(), *(s.state() for s in streams._solvers)):
         state.zero_()
@@ -170,7 +171,8 @@ def test_a_block_takes_nothing_from_the_host(device: str) -> None:
         streams.reset(track)
     with torch.no_grad(), Captureable():
         streams._step(chunk, samples)
-    assert torch.equal(streams._weights, expected) and float(expected.std()) > 0.01
+    torch.testing.assert_close(streams._weights, expected, atol=2e-5, rtol=0)
+    assert float(expected.std()) > 0.01
     with pytest.raises(AssertionError), Captureable():
         streams._step([0, 2], samples[:2])  # type: ignore[arg-type]
 
@@ -184,7 +186,8 @@ def test_more_tracks_than_are_heard_at_once(device: str, monkeypatch: pytest.Mon
     many = FaceStreams(bundle, 0, 5, device, network=few.network)
     for at in range(5):
         if at == 3:
-            few.reset(2), many.reset(2)
+            few.reset(2)
+            many.reset(2)
         samples = torch.randn(5, few.hop) * 0.1
         one, other = few.push(samples)[0], many.push(samples)[0]
         assert one.first == other.first

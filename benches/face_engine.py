@@ -67,10 +67,14 @@ def each(given: dict[str, Tensor]) -> dict[str, Tensor]:
 class Bench:
     """Rows of a table, as they are measured."""
 
-    def __init__(self, device: torch.device, out: Path | None) -> None:
-        self.device, self.out = device, out
+    def __init__(self, device: torch.device, out: Path | None, chosen: list[str] | None) -> None:
+        self.device, self.out, self.chosen = device, out, chosen
         self.rows: list[dict[str, Any]] = []
         self._before = self._used()
+
+    def wants(self, name: str) -> bool:
+        """Whether a row is asked for."""
+        return self.chosen is None or any(part in name for part in self.chosen)
 
     def _used(self) -> int:
         """Bytes of the device that are taken, by whomever."""
@@ -83,6 +87,8 @@ class Bench:
 
     def time(self, name: str, tracks: int, make: Callable[[], Run], error: float | None = None) -> None:
         """One program at one number of tracks."""
+        if not self.wants(name):
+            return
         cuda = self.device.type == "cuda"
         row: dict[str, Any] = {"program": name, "tracks": tracks, "error": error}
         try:
@@ -217,7 +223,7 @@ def profile(run: Run) -> None:
 def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
     """The whole table."""
     device = torch.device(given.device)
-    bench = Bench(device, given.out)
+    bench = Bench(device, given.out, given.rows)
     bundles = {form: read_bundle(folder) for form, folder in folders.items()}
     bundle = next(iter(bundles.values()))
     weights = recognise(bundle.network, bundle.info)
@@ -244,18 +250,20 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
                 return lambda: graph(*tensors)
 
             bench.time(f"engine {name}", tracks, captured, error)
-            if given.profile and name in given.profile:
+            if given.profile and name in given.profile and bench.wants(f"engine {name}"):
                 profile(torch.no_grad()(lambda run=run, tensors=tensors: run(*tensors)))
         network = TorchNetwork(bundle, device, name, engine=engine)
         for tracks in given.tracks:
             bench.time(
                 f"engine {name}, streams to weights", tracks, lambda t=tracks, n=network: streaming(bundle, n, t)
             )
-            if given.profile and name in given.profile:
+            if given.profile and name in given.profile and bench.wants(f"engine {name}, streams to weights"):
                 profile(streaming(bundle, network, tracks))
         if device.type == "cuda" and name in ("float16", "bfloat16"):
             bench.time(f"engine {name}, streams to weights", MANY, lambda n=network: streaming(bundle, n, MANY))
         bench.time(f"engine {name}, clip of 4 s", 1, lambda n=network: offline(bundle, n, device, 4.0))
+        if given.profile and name in given.profile and bench.wants(f"engine {name}, clip of 4 s"):
+            profile(offline(bundle, network, device, 4.0))
         del engine, run, network
         regression(bench, name, device, given.tracks)
     if given.runtime:
@@ -291,6 +299,7 @@ def main() -> None:
     arguments.add_argument("--runtime", type=int, default=64, help="most tracks of ONNX Runtime; 0 leaves it out")
     arguments.add_argument("--no-eager", dest="eager", action="store_false", help="leave eager torch out")
     arguments.add_argument("--profile", nargs="+", choices=list(PRECISIONS), help="precisions whose kernels to print")
+    arguments.add_argument("--rows", nargs="+", help="parts of the names of programs; others are left out")
     arguments.add_argument("--out", type=Path, help="where to write .json and .md, without the suffix")
     given = arguments.parse_args()
     if given.precisions is None:

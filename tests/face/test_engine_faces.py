@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from avatorch.face import Audio2Face, Executor, FaceError, Part, read_bundle
 from avatorch.face.bundle import Bundle
@@ -89,6 +91,10 @@ def test_blocks_of_a_clip_at_once(device: str) -> None:
         latents = step.latents
         torch.testing.assert_close(whole.features[at], step.features, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(whole.latents, latents, atol=2e-5, rtol=1e-4)
+    values = network.engine.frames(whole.features[:3], identity[:1])  # of one face
+    for block in range(3):
+        single = network.engine.frames(whole.features[block : block + 1], identity[:1])
+        torch.testing.assert_close(values[block : block + 1], single)
 
 
 @exported
@@ -132,6 +138,60 @@ def test_streams_in_step_are_tracks_of_an_executor(device: str) -> None:
         torch.testing.assert_close(torch.cat(found[track]), torch.cat(expected[track]), atol=2e-5, rtol=0)
     with pytest.raises(FaceError, match=r"samples is torch.float32 \[2, 10\], expected floats \[3, samples\]"):
         streams.push(torch.zeros(2, 10))
+
+
+class Captureable(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot hold: numbers from the host and numbers for it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        assert func.overloadpacket not in (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal), func
+        assert func.overloadpacket is not aten.lift_fresh or not args[0].ndim, func  # one number is no copy
+        if func.overloadpacket in (aten.index, aten.index_put, aten.index_put_):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), func
+        return func(*args, **(kwargs or {}))
+
+
+@exported
+def test_a_block_takes_nothing_from_the_host(device: str) -> None:
+    """Once it was computed as it is: also where every track has its settings, poses and pairs."""
+    streams = FaceStreams(read_bundle(EXPORTED / "diffusion"), "James", 3, device)
+    streams.set_parameters(1, lower_face_smoothing=0.0, upper_face_smoothing=0.1, skin_strength=0.5)
+    streams.set_parameters(2, face_mask_level=0.5, tongue_strength=1.2)
+    poses = streams._solvers[0].num_poses
+    streams._solvers[0].set_poses(1, active=[pose % 3 > 0 for pose in range(poses)])
+    samples = torch.randn(3, streams.hop, device=device) * 0.1
+    chunk = slice(0, 3)
+    with torch.no_grad():
+        streams._step(chunk, samples)
+    expected = streams._weights.clone()
+    for state in (streams._window, streams._latents, *streams._face.states(), *(s.state() for s in streams._solvers)):
+        state.zero_()
+    for track in range(3):
+        streams.reset(track)
+    with torch.no_grad(), Captureable():
+        streams._step(chunk, samples)
+    torch.testing.assert_close(streams._weights, expected, atol=2e-5, rtol=0)
+    assert float(expected.std()) > 0.01
+    with pytest.raises(AssertionError), Captureable():
+        streams._step([0, 2], samples[:2])  # type: ignore[arg-type]
+
+
+@exported
+def test_more_tracks_than_are_heard_at_once(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of each is that of a track among few, also while others begin."""
+    bundle = read_bundle(EXPORTED / "diffusion")
+    few = FaceStreams(bundle, 0, 5, device)
+    monkeypatch.setattr("avatorch.face.engine.streams.MOST_WINDOWS", 2)
+    many = FaceStreams(bundle, 0, 5, device, network=few.network)
+    for at in range(5):
+        if at == 3:
+            few.reset(2)
+            many.reset(2)
+        samples = torch.randn(5, few.hop) * 0.1
+        one, other = few.push(samples)[0], many.push(samples)[0]
+        assert one.first == other.first
+        torch.testing.assert_close(one.weights, other.weights, atol=2e-5, rtol=0)
 
 
 @exported

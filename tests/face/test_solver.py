@@ -13,7 +13,7 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from avatorch.face import BlendshapeSolver, FaceError, SolverParameters, read_bundle
-from avatorch.face.solver import active_pairs
+from avatorch.face.solver import active_pairs, solve_at_once
 from avatorch.reference import solver as reference
 from face import bundles
 
@@ -247,6 +247,50 @@ def test_the_system_of_a_rig(tmp_path: Path, device: str) -> None:
                 expected[active] = last.float()
                 expected = expected * torch.tensor(rig.poses.multipliers) + torch.tensor(rig.poses.offsets)
                 torch.testing.assert_close(found[track, frame], expected, atol=2e-5, rtol=0)
+
+
+def test_long_sequences_of_a_rig(tmp_path: Path, device: str) -> None:
+    """On few tracks and many, alike and not, cut somewhere: as one frame after the other on the CPU."""
+    rig = read_bundle(bundles.make_regression(tmp_path)).identities[0].skin
+    for tracks, changed in ((1, False), (3, False), (3, True), (70, True)):
+        solver, other = BlendshapeSolver(rig, tracks, device), BlendshapeSolver(rig, tracks)
+        for one in (solver, other) if changed else ():
+            one.set_parameters(0, SolverParameters(0.2, 0.1, 0.7, 3.0, 20.0))
+            one.set_poses(tracks - 1, active=[pose % 3 > 0 for pose in range(52)])
+        targets = rig.neutral.flatten()[other.columns] + torch.randn(tracks, 40, len(other.columns))
+        every = list(range(tracks))
+        found = [solver.solve(every, part.to(device)) for part in targets.split([25, 1, 14], 1)]
+        expected = [other.solve(every, frame) for frame in targets.split(1, 1)]
+        torch.testing.assert_close(torch.cat(found, 1).cpu(), torch.cat(expected, 1), atol=2e-6, rtol=0)
+        alone = solver.solve(every, targets.to(device), remember=False).cpu()
+        torch.testing.assert_close(alone[:, :1], other.solve(every, targets[:, :1], remember=False), atol=2e-6, rtol=0)
+        torch.testing.assert_close(
+            alone[:, 9:10], other.solve(every, targets[:, 9:10], remember=False), atol=2e-6, rtol=0
+        )
+
+
+@pytest.mark.parametrize(("tracks", "frames"), [(1, 40), (3, 7), (900, 4), (2, 2), (2, 1), (2, 0)])
+def test_frames_at_once_are_those_one_after_the_other(tracks: int, frames: int, device: str) -> None:
+    """Where what is remembered counts as much as it can beside the rest of the matrix. Which of a pair is cancelled can
+    change with the smallest error; all sweeps leave hardly any.
+    """
+    strength, size = 7.0, 24
+    options = {"dtype": torch.float64, "device": device}
+    moves = torch.randn(60, size, **options) * 0.3
+    normal = moves.mT @ moves + (100 * strength + 0.1) * torch.eye(size, **options)
+    many = normal * torch.linspace(1, 1.5, tracks, **options)[:, None, None]
+    rhs = 400 * torch.randn(tracks, frames, size, **options)
+    previous, temporal = torch.rand(tracks, size, **options), torch.linspace(strength / 2, strength, tracks, **options)
+    upper, pairs = torch.ones(size, **options), torch.tensor([[0, 5], [7, 3]], device=device)
+    for matrix in (normal[None], many):
+        given = matrix, rhs, previous, temporal, upper
+        expected = solve(*given, pairs[:0])
+        assert not frames or 0.2 < float((expected == 0).double().mean()) < 0.8
+        for sweeps in range(1, 5):
+            found = solve_at_once(*given, pairs[:0], sweeps)
+            torch.testing.assert_close(found, expected, atol=5 * 0.01**sweeps, rtol=0)
+            torch.testing.assert_close(found[:, :sweeps], expected[:, :sweeps], atol=1e-12, rtol=0)
+        torch.testing.assert_close(solve_at_once(*given, pairs), solve(*given, pairs), atol=5e-8, rtol=0)
 
 
 def test_poses_of_each_track(tmp_path: Path, device: str) -> None:

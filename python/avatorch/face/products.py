@@ -1,6 +1,8 @@
-"""Products with one matrix for many rows."""
+"""Rows of tensors: products with one matrix for many, and which of them to take."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,3 +22,13 @@ def row_products(rows: Tensor, matrix: Tensor) -> Tensor:
     for product, row in zip(products, flat, strict=True):
         product.copy_(torch.mv(transposed, row.clone()))
     return products.reshape(*rows.shape[:-1], matrix.shape[1])
+
+
+def run_of(numbers: Sequence[int], device: torch.device) -> Tensor | slice:
+    """An index of rows: on a GPU a slice where they follow one another, since numbers from the host wait for all that
+    is being computed. On the CPU rows are always copied, to memory aligned alike.
+    """
+    first = numbers[0] if numbers else 0
+    if device.type != "cpu" and all(number == first + place for place, number in enumerate(numbers)):
+        return slice(first, first + len(numbers))
+    return torch.tensor(list(numbers), device=device)

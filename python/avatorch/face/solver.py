@@ -8,6 +8,10 @@ With D the active deltas of the vertices that count and d the way from the rig's
 
 where s is the square of the neutral's diagonal over the template's. The weights are x times the multipliers plus the
 offsets. The 100 stands on the left alone, as in the SDK.
+
+So x hardly depends on x_before: A x is the point of a convex set nearest to b, which moves no further than b does, and
+no eigenvalue of A is below 100 s T. Where x_before is wrong by e, x is wrong by at most e / 100. A GPU need not wait
+for a frame to begin the next: see `solve_at_once`.
 """
 
 from __future__ import annotations
@@ -20,11 +24,14 @@ from torch import Tensor
 
 from avatorch.face.errors import FaceError, check_track
 from avatorch.face.parameters import SolverParameters, SolverPoses
-from avatorch.face.products import row_products
+from avatorch.face.products import row_products, run_of
 from avatorch.face.rig import Rig
 
 METHODS = ("exact", "admm")
 ADMM_STEPS = 4
+SWEEPS = 4  # over all frames at once; each leaves at most a hundredth of the error before
+MOST_RESIDENT = 512  # problems that a GPU works on at the same time, about
+MOST_AT_ONCE = 2048  # problems, each of which may have its matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +89,8 @@ class BlendshapeSolver:
         self._poses = [rig.poses] * tracks
         self._unknowns = [_Unknowns.of(rig.poses, self.device)] * tracks
         self._alike = True  # whether all tracks have the same unknowns
+        self._groups_of: dict[tuple[int, int], list[tuple[list[int], Tensor, Tensor]]] = {}
+        self._one_system: bool | None = True  # whether all tracks have the same matrix; None: not known
         self._normal[:], self._temporal[:] = self._system(rig.parameters, rig.poses)
         self._multipliers[:] = torch.tensor(rig.poses.multipliers, device="cpu")
         self._offsets[:] = torch.tensor(rig.poses.offsets, device="cpu")
@@ -100,6 +109,7 @@ class BlendshapeSolver:
         """For the frames that follow."""
         check_track(track, len(self._poses))
         self._parameters[track] = parameters
+        self._one_system = None
         self._normal[track], self._temporal[track] = self._system(parameters, self._poses[track])
 
     def poses(self, track: int) -> SolverPoses:
@@ -121,6 +131,8 @@ class BlendshapeSolver:
             # Tracks with the same unknowns are solved for together.
             self._unknowns[track] = next((known for known in self._unknowns if known.same(unknowns)), unknowns)
             self._alike = all(known is self._unknowns[0] for known in self._unknowns)
+            self._groups_of.clear()
+            self._one_system = None
             self._normal[track], self._temporal[track] = self._system(self._parameters[track], poses)
             self._previous[track, torch.tensor(poses.active, device=self.device).logical_not()] = 0
 
@@ -151,39 +163,67 @@ class BlendshapeSolver:
     def solve_products(self, tracks: Sequence[int] | slice, rhs: Tensor, *, remember: bool = True) -> Tensor:
         """`solve` for whoever knows D^T d already, rhs [R, F, P] float64. A slice of tracks is not looked up."""
         listed = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self.device)
         if self._alike:
             weights = self._solve(self._unknowns[0], listed, which, rhs, remember)
         else:
-            groups: dict[int, list[int]] = {}
-            for row, track in enumerate(listed):
-                groups.setdefault(id(self._unknowns[track]), []).append(row)
             weights = torch.zeros_like(rhs)
-            for rows in groups.values():
-                own = [listed[row] for row in rows]
-                places, tracked = (torch.tensor(numbers, device=self.device) for numbers in (rows, own))
+            for own, places, tracked in self._groups(tracks):
                 weights[places] = self._solve(self._unknowns[own[0]], own, tracked, rhs[places], remember)
         return weights.float() * self._multipliers[which] + self._offsets[which]
+
+    def _groups(self, tracks: Sequence[int] | slice) -> list[tuple[list[int], Tensor, Tensor]]:
+        """Tracks with the same unknowns: their numbers, and on the device their rows and numbers. Those of a slice are
+        kept: a graph that is captured must not take them from elsewhere.
+        """
+        key = (tracks.start, tracks.stop) if isinstance(tracks, slice) else None
+        if key is not None and key in self._groups_of:
+            return self._groups_of[key]
+        listed = range(len(self._parameters))[tracks] if isinstance(tracks, slice) else tracks
+        rows_of: dict[int, list[int]] = {}
+        for row, track in enumerate(listed):
+            rows_of.setdefault(id(self._unknowns[track]), []).append(row)
+        groups = []
+        for rows in rows_of.values():
+            own = [listed[row] for row in rows]
+            groups.append((own, torch.tensor(rows, device=self.device), torch.tensor(own, device=self.device)))
+        if key is not None:
+            self._groups_of[key] = groups
+        return groups
 
     def _solve(
         self, unknowns: _Unknowns, tracks: Sequence[int], which: Tensor | slice, rhs: Tensor, remember: bool
     ) -> Tensor:
         """Weights [R, F, P] float64 on tracks with the same unknowns; zero where a pose is inactive."""
         if remember:
-            normal, temporal, previous = self._normal[which], self._temporal[which], self._previous[which]
+            normal, temporal, previous = self._matrices(which), self._temporal[which], self._previous[which]
         else:
             alone = [self._system(self._parameters[track].without_time(), self._poses[track]) for track in tracks]
             normal = torch.stack([matrix for matrix, _ in alone])
             temporal, previous = self._temporal[which] * 0, self._previous[which] * 0
-        solve = admm if self.method == "admm" else torch.ops.audio2face.solve
         active, weights = unknowns.active, torch.zeros_like(rhs)
         normal = normal[:, active[:, None], active]
-        weights[..., active] = solve(
-            normal, rhs[..., active], previous[:, active], temporal, unknowns.upper, unknowns.pairs
-        )
+        given = normal, rhs[..., active], previous[:, active], temporal, unknowns.upper, unknowns.pairs
+        if self.method == "admm":
+            weights[..., active] = admm(*given)
+        elif rhs.device.type == "cuda" and _sooner_at_once(*rhs.shape[:2]):
+            weights[..., active] = solve_at_once(*given, sweeps=SWEEPS if remember else 1)
+        else:
+            weights[..., active] = torch.ops.audio2face.solve(*given)
         if remember and rhs.shape[1]:
             self._previous[which] = weights[:, -1]
         return weights
+
+    def _matrices(self, which: Tensor | slice) -> Tensor:
+        """A of some tracks, or on a GPU one for all where there is only one."""
+        if self.device.type == "cpu":
+            return self._normal[which]
+        if self._one_system is None:
+            parameters, poses = self._parameters[0], self._poses[0]
+            self._one_system = all(own == parameters for own in self._parameters) and all(
+                (own.active, own.symmetry) == (poses.active, poses.symmetry) for own in self._poses
+            )
+        return self._normal[:1] if self._one_system else self._normal[which]
 
     def _system(self, parameters: SolverParameters, poses: SolverPoses) -> tuple[Tensor, float]:
         """A of all poses, of which those of inactive ones are not used, and the factor of the last weights in b."""
@@ -199,6 +239,40 @@ class BlendshapeSolver:
             mirror[[left, right], [right, left]] -= 1
         regular += parameters.symmetry * 10 * scale * mirror
         return self._gram + regular.to(self.device), parameters.temporal_smoothing * scale
+
+
+def _sooner_at_once(tracks: int, frames: int) -> bool:
+    """Whether all frames at once, twice as much work for each sweep, are there before one after the other."""
+    waves, waves_at_once = -(-tracks // MOST_RESIDENT), -(-tracks * frames // MOST_RESIDENT)
+    return frames * waves > 2 * SWEEPS * waves_at_once
+
+
+def solve_at_once(
+    normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, upper: Tensor, pairs: Tensor, sweeps: int = SWEEPS
+) -> Tensor:
+    """As audio2face::solve where `temporal` is at most a hundredth of what A stretches: each frame is a problem of its
+    own, whose frame before is what the last sweep found. A search begins where it ended then.
+    [R or 1, k, k], [R, F, k], [R, k], [R], [k], [pairs, 2]
+    """
+    count, frames, size = rhs.shape
+    step = max(1, MOST_AT_ONCE // max(1, frames))
+    if count > step:
+        parts = []
+        for at in range(0, count, step):
+            some = slice(at, at + step)
+            own = normal if len(normal) == 1 else normal[some]
+            parts.append(solve_at_once(own, rhs[some], previous[some], temporal[some], upper, pairs, sweeps))
+        return torch.cat(parts)
+    if len(normal) > 1:
+        normal = normal[:, None].expand(-1, frames, -1, -1).flatten(0, 1)
+    weights = previous[:, None].expand(-1, frames, -1)
+    apart = temporal.new_zeros(count * frames)
+    for _ in range(min(sweeps, frames)):  # as many frames from the first on are what they would be one by one
+        before = torch.cat([previous[:, None], weights[:, :-1]], 1)
+        b = (rhs + temporal[:, None, None] * before).reshape(-1, 1, size)
+        found = torch.ops.audio2face.solve(normal, b, weights.reshape(-1, size), apart, upper, pairs)
+        weights = found.view(count, frames, size)
+    return weights
 
 
 def admm(normal: Tensor, rhs: Tensor, previous: Tensor, temporal: Tensor, upper: Tensor, pairs: Tensor) -> Tensor:

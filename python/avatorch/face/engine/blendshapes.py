@@ -21,10 +21,11 @@ from torch import Tensor
 from avatorch.face.bundle import Identity
 from avatorch.face.engine.captured import Branch
 from avatorch.face.parameters import AnimatorParameters
-from avatorch.face.products import row_products
+from avatorch.face.products import row_products, run_of
 from avatorch.face.solver import BlendshapeSolver
 
 Tracks = Sequence[int] | slice
+MOST_AT_ONCE = 256  # frames smoothed in one product, whose matrix is the square of them
 
 
 @dataclass
@@ -68,6 +69,7 @@ class SkinFeatures:
         size = len(self._base)
         self._masks: dict[tuple[float, float], _Projected] = {}
         self._mask_of: list[tuple[float, float]] = [(0.0, 0.0)] * tracks
+        self._groups_of: dict[tuple[int, int] | None, list[tuple[tuple[float, float], Tensor | slice]]] = {}
         self._first = torch.ones(tracks, 1, 1, dtype=torch.bool, device=device)
         self._once = torch.zeros(tracks, 2, size, dtype=torch.float64, device=device)  # filtered once
         self._twice = torch.zeros_like(self._once)
@@ -80,8 +82,11 @@ class SkinFeatures:
     def set_parameters(self, track: int, parameters: AnimatorParameters) -> None:
         """For the frames that follow."""
         p = parameters
-        self._mask_of[track] = (p.face_mask_level, p.face_mask_softness)
-        self._mask(self._mask_of[track])
+        mask = (p.face_mask_level, p.face_mask_softness)
+        if mask != self._mask_of[track]:
+            self._mask_of[track] = mask
+            self._groups_of.clear()
+        self._mask(mask)
         lids = -p.eyelid_open_offset + p.blink_offset * p.blink_strength
         self._settings[track] = torch.tensor([p.skin_strength, lids, p.lip_open_offset], dtype=torch.float64)
         # The smoothing is a half-life in seconds; 1 passes everything.
@@ -102,7 +107,7 @@ class SkinFeatures:
 
     def products(self, tracks: Tracks, features: Tensor, *, smooth: bool = True) -> Tensor:
         """features [R, F, all] -> D^T d [R, F, k]; without `smooth` each frame alone, and nothing is remembered."""
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self._base.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self._base.device)
         wanted = self._wanted(tracks, which, features[..., self._part.begin : self._part.end].double())
         strengths, alpha = self._halves[which].unbind(1)  # [R, 2, 1] each
         if smooth:
@@ -111,22 +116,34 @@ class SkinFeatures:
 
     def _wanted(self, tracks: Tracks, which: Tensor | slice, features: Tensor) -> Tensor:
         """Before smoothing, [R, F, 2, k]."""
-        numbers = range(len(self._mask_of))[tracks] if isinstance(tracks, slice) else tracks
         settings = self._settings[which][:, None, :, None, None]  # [R, 1, 3, 1, 1]
         strength, lids, lips = settings.unbind(2)
-        rows: dict[tuple[float, float], list[int]] = {}
-        for row, track in enumerate(numbers):
-            rows.setdefault(self._mask_of[track], []).append(row)
-        if len(rows) == 1:
-            mask = self._mask(next(iter(rows)))
+        groups = self._groups(tracks)
+        if len(groups) == 1:
+            mask = self._mask(groups[0][0])
             moved = row_products(features, mask.matrix).unflatten(-1, (2, -1)) + mask.bias
             return moved * strength + (lids * mask.eye_close + lips * mask.lip_open)
         wanted = features.new_empty(*features.shape[:2], 2, len(self._base))
-        for key, some in rows.items():
+        for key, some in groups:
             mask = self._mask(key)
             moved = row_products(features[some], mask.matrix).unflatten(-1, (2, -1)) + mask.bias
             wanted[some] = moved * strength[some] + (lids[some] * mask.eye_close + lips[some] * mask.lip_open)
         return wanted
+
+    def _groups(self, tracks: Tracks) -> list[tuple[tuple[float, float], Tensor | slice]]:
+        """Rows of tracks with the same mask, on the device: those of a slice are kept: a graph that is captured must
+        not take them from elsewhere.
+        """
+        key = (tracks.start, tracks.stop) if isinstance(tracks, slice) else None
+        if key in self._groups_of:
+            return self._groups_of[key]
+        rows: dict[tuple[float, float], list[int]] = {}
+        for row, track in enumerate(range(len(self._mask_of))[tracks] if isinstance(tracks, slice) else tracks):
+            rows.setdefault(self._mask_of[track], []).append(row)
+        groups = [(mask, run_of(some, self._base.device)) for mask, some in rows.items()]
+        if key is not None:
+            self._groups_of[key] = groups
+        return groups
 
     def _smooth(self, which: Tensor | slice, wanted: Tensor, alpha: Tensor) -> Tensor:
         """Two filters, one behind the other, along frames."""
@@ -173,6 +190,12 @@ def _follow(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple
 def _follow_at_once(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same as one product over frames: n frames ago counts a (1 - a)^n once, and (n + 1) a^2 (1 - a)^n twice."""
     frames = wanted.shape[1]
+    if frames > MOST_AT_ONCE:
+        parts = []
+        for some in wanted.split(MOST_AT_ONCE, 1):
+            part, once, twice = _follow_at_once(some, once, twice, alpha)
+            parts.append(part)
+        return torch.cat(parts, 1), once, twice
     number = torch.arange(frames, device=wanted.device)
     ago = number[:, None] - number  # [F, F]
     rest = 1 - alpha  # [R, 2, 1]
@@ -212,7 +235,7 @@ class TongueFeatures:
 
     def products(self, tracks: Tracks, features: Tensor) -> Tensor:
         """features [R, F, all] -> D^T d [R, F, k]"""
-        which = tracks if isinstance(tracks, slice) else torch.as_tensor(list(tracks), device=self._base.device)
+        which = tracks if isinstance(tracks, slice) else run_of(tracks, self._base.device)
         settings = self._settings[which]
         moved = row_products(features[..., self._part.begin : self._part.end].double(), self._matrix) + self._bias
         return self._base + settings[:, :1, None] * moved + (settings[:, 1:] @ self._axes)[:, None]
@@ -251,23 +274,27 @@ class FeatureFace:
 
     def weights(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
         """features [R, F, all] of frames that follow one another on each track -> [R, F, poses]"""
-        smooth = not alone
-        if not self._skin or not self._tongue:
-            part = self._weights_of_skin if self._skin else self._weights_of_tongue
-            return part(tracks, features, smooth)
-        branch = Branch(features.device)
+        return self.solve(tracks, self.products(tracks, features, alone=alone), alone=alone)
+
+    def products(self, tracks: Tracks, features: Tensor, *, alone: bool = False) -> Tensor:
+        """What `solve` wants to know of features: D^T d of each part, [R, F, poses] float64."""
+        parts = []
+        if self._skin:
+            parts.append(self._skin.products(tracks, features, smooth=not alone))
+        if self._tongue:
+            parts.append(self._tongue.products(tracks, features))
+        return torch.cat(parts, -1)
+
+    def solve(self, tracks: Tracks, products: Tensor, *, alone: bool = False) -> Tensor:
+        """To weights, [R, F, poses]; parts beside each other."""
+        solvers = [solver for solver in (self._skin_solver, self._tongue_solver) if solver]
+        first, *others = products.split([solver.num_poses for solver in solvers], -1)
+        branch = Branch(products.device)
         with branch:
-            tongue = self._weights_of_tongue(tracks, features, smooth)
-        skin = self._weights_of_skin(tracks, features, smooth)
+            beside = [
+                solver.solve_products(tracks, part, remember=not alone)
+                for solver, part in zip(solvers[1:], others, strict=True)
+            ]
+        weights = solvers[0].solve_products(tracks, first, remember=not alone)
         branch.join()
-        return torch.cat([skin, tongue], -1)
-
-    def _weights_of_skin(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
-        assert self._skin and self._skin_solver
-        rhs = self._skin.products(tracks, features, smooth=smooth)
-        return self._skin_solver.solve_products(tracks, rhs, remember=smooth)
-
-    def _weights_of_tongue(self, tracks: Tracks, features: Tensor, smooth: bool) -> Tensor:
-        assert self._tongue and self._tongue_solver
-        rhs = self._tongue.products(tracks, features)
-        return self._tongue_solver.solve_products(tracks, rhs, remember=smooth)
+        return torch.cat([weights, *beside], -1)

@@ -80,7 +80,9 @@ class Diffusion:
     def _gru(self, layers: list[Recurrence]) -> nn.GRU:
         """The first layer is given its gates; its own map does nothing to them."""
         width = self.info.gru_width
-        gru = nn.GRU(3 * width, width, len(layers), batch_first=True, device=self.device, dtype=self.precision.rest)
+        # Made elsewhere: its first weights would be random numbers of the device, which all are replaced.
+        gru = nn.GRU(3 * width, width, len(layers), batch_first=True, device="meta", dtype=self.precision.rest)
+        gru.to_empty(device=self.device)
         gru.requires_grad_(False)
         for number, layer in enumerate(layers):
             tensors = (layer.weight_in, layer.weight_state, layer.bias_in, layer.bias_state)
@@ -231,7 +233,10 @@ class Diffusion:
         return maps
 
     def frames(self, features: Tensor, identity: Tensor) -> Tensor:
-        """Features [B, frames, features] to what the network says of a frame, [B, frames, values]."""
+        """Features [B, frames, features] to what the network says of a frame, [B, frames, values].
+
+        identity [B, identities], or one for all.
+        """
         if self._out is None:
             # Bias and mean are maps of more features; others that are 0 keep rows aligned.
             joined = [
@@ -250,7 +255,7 @@ class Diffusion:
             for number, (part, matrix) in enumerate(
                 zip(features.split(self.feature_sizes, -1), self._out, strict=True)
             ):
-                given = torch.cat([part, more.expand(-1, part.shape[1], -1)], -1) * scales[..., number, None]
+                given = torch.cat([part, more.expand(*part.shape[:2], -1)], -1) * scales[..., number, None]
                 values = functional.pad(given, (0, matrix.shape[0] - given.shape[-1])) @ matrix
                 if rows is None:
                     parts.append(values)

@@ -18,6 +18,7 @@ from avatorch.face.engine.precision import Precision, precision_of
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
 from avatorch.face.inference import DiffusionInference, RegressionInference
+from avatorch.face.products import run_of
 
 MOST_GRAPHS = 16  # of different sizes; others run without one
 MOST_WINDOWS = 256  # heard at once
@@ -160,6 +161,8 @@ class TorchDiffusionInference(DiffusionInference):
                 for turn in turns:
                     chosen = [place for own in turn for place in own]
                     rows = self._run(some, chosen, windows, emotions, numbers)
+                    if chosen == list(range(len(windows))):
+                        return rows
                     if not len(results):
                         results = rows.new_empty(len(windows), *rows.shape[1:])
                     results[chosen] = rows
@@ -170,14 +173,14 @@ class TorchDiffusionInference(DiffusionInference):
     ) -> Tensor:
         count, blocks = len(tracks), len(places) // len(tracks)
         room = count if self._device.type == "cpu" else _bucket(count, max(1, MOST_WINDOWS // blocks))
-        which = torch.tensor(tracks, device=self._device)
+        which, own = run_of(tracks, self._device), run_of(places, self._device)
         embedded = self._embedded
         if not self._constant:
             parts = [self._engine.embed_noise(self._noise_of(numbers[place])[None]) for place in places]
             embedded = _filled(torch.cat(parts), room * blocks)
         given = (
-            _filled(windows[places], room * blocks), self._identity.expand(room, -1),
-            _filled(emotions[places].to(self._device), room * blocks),
+            _filled(windows[own], room * blocks), self._identity.expand(room, -1),
+            _filled(emotions.to(self._device)[own], room * blocks),
             _filled(self.latents[:, :, which].transpose(0, 2), room).transpose(0, 2), embedded,
         )  # fmt: skip
         engine = self._engine

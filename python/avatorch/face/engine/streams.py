@@ -6,14 +6,15 @@
             block.weights                    # [tracks, 30, poses]
 
 All tracks are in step: their blocks are due at the same moment, and are computed together, with everything that is
-remembered of a track on the device. On a GPU a block of up to 256 tracks is one CUDA graph. What a track says begins
-anew after `reset`; its frames are those that Executor gives.
+remembered of a track on the device. On a GPU a block of up to 256 tracks is one CUDA graph; more are heard by so many,
+and solved for together. What a track says begins anew after `reset`; its frames are those that Executor gives.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -85,6 +86,9 @@ class FaceStreams:
         self._window = torch.zeros(tracks, info.window, device=self.device)
         self._latents = torch.zeros(info.steps, info.gru_layers, tracks, info.gru_width, device=self.device)
         self._weights = torch.zeros(tracks, info.center_frames, len(self.weight_names), device=self.device)
+        self._chunks = [slice(at, min(at + MOST_WINDOWS, tracks)) for at in range(0, tracks, MOST_WINDOWS)]
+        several = len(self._chunks) > 1 and self.device.type == "cuda"
+        self._products = torch.zeros_like(self._weights, dtype=torch.float64) if several else None
         self._pending = torch.zeros(tracks, 0, device=self.device)
         self._parameters = [person.parameters] * tracks
         self._made = [0] * tracks  # blocks since the last reset
@@ -131,15 +135,18 @@ class FaceStreams:
         for at in range(0, len(new), MOST_WINDOWS):  # the block of silence before anything is said
             self._warm(new[at : at + MOST_WINDOWS])
         starting = [track for track, made in enumerate(self._made) if made < 2]
-        for at in range(0, self.tracks, MOST_WINDOWS):
-            chunk = slice(at, min(at + MOST_WINDOWS, self.tracks))
+        heard = []
+        for chunk in self._chunks:
             some = [track for track in starting if chunk.start <= track < chunk.stop]
             if some:
                 self._start(chunk, samples[chunk], set(some))
-            elif self.device.type == "cuda":
-                self._graph(chunk)(samples[chunk])
-            else:
-                self._step(chunk, samples[chunk])
+                continue
+            step = self._graph(chunk) if self.device.type == "cuda" else partial(self._step, chunk)
+            step(samples[chunk])
+            heard.append(chunk)
+        if self._products is not None:
+            for part in [slice(0, self.tracks)] if heard == self._chunks else heard:
+                self._weights[part] = self._face.solve(part, self._products[part])
         first = tuple(self._skipped if made == 1 else 0 for made in self._made)
         self._made = [made + 1 for made in self._made]
         return Block(self._weights, first)
@@ -168,9 +175,13 @@ class FaceStreams:
         window.copy_(torch.cat([window[:, self.hop :], samples], 1))
 
     def _step(self, chunk: slice, samples: Tensor) -> None:
-        """A block of tracks that all have begun."""
+        """A block of tracks that all have begun; nothing of it comes from the host, so that it can be captured."""
         self._listen(chunk, samples)
-        self._weights[chunk] = self._face.weights(chunk, self._infer(chunk))
+        products = self._face.products(chunk, self._infer(chunk))
+        if self._products is None:
+            self._weights[chunk] = self._face.solve(chunk, products)
+        else:
+            self._products[chunk] = products
 
     def _start(self, chunk: slice, samples: Tensor, starting: set[int]) -> None:
         """A block of tracks of which some just begin: their first frames describe what was before, and are left out."""
@@ -193,7 +204,7 @@ class FaceStreams:
             kept = [state.clone() for state in states]
             pool = next((graph.pool for graph in self._graphs.values()), None)
             silence = torch.zeros(chunk.stop - chunk.start, self.hop, device=self.device)
-            self._graphs[chunk.start] = Captured(lambda samples: self._step(chunk, samples), [silence], pool)
+            self._graphs[chunk.start] = Captured(partial(self._step, chunk), [silence], pool)
             for state, values in zip(states, kept, strict=True):
                 state.copy_(values)
         return self._graphs[chunk.start]

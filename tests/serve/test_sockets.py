@@ -225,11 +225,12 @@ def test_the_end_finishes_what_was_taken(diffusion: Path) -> None:
         service.join()
 
 
-def test_sockets_have_a_limit(diffusion: Path) -> None:
+def test_sockets_have_a_limit(diffusion: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(diffusion, Limits(tracks=1, connections=2)) as service, service.socket(), service.socket():
         with pytest.raises(InvalidStatus) as refused, service.socket():
             pass
         assert refused.value.response.status_code == 503 and b"2 sockets are open" in refused.value.response.body
+    assert not capsys.readouterr().err  # strangers do not fill the log
 
 
 def test_pages_of_other_servers_are_refused_unless_they_are_allowed(diffusion: Path) -> None:

@@ -78,6 +78,11 @@ class _Http(_Watched, H11Protocol):
 class _Socket(_Watched, WebSocketsSansIOProtocol):
     """WebSockets; also, pings and pieces of messages that cost their sender nothing cost no memory."""
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # refused: uvicorn would log each as an error of the application
+
     def handle_ping(self) -> None:
         if self._stalled is None:
             super().handle_ping()

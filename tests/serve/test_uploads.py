@@ -298,6 +298,18 @@ def test_a_failure_is_one_clips(diffusion: Path, caplog: pytest.LogCaptureFixtur
     assert "an inference of 1 tracks failed" in caplog.text
 
 
+def test_frames_that_do_not_come_from_the_device_are_not_left_out(
+    diffusion: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr("avatorch.serve.worker._on_cpu", fails)
+    with running(diffusion) as service:
+        status, said, _ = service.upload(wav(torch.zeros(200)))
+        assert status == 500 and "the device is lost" in said["message"], said
+
+
 def test_what_nobody_foresaw_is_answered_and_counted(
     diffusion: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,12 +278,13 @@ class Worker:
 
     def _execute(self, face: Face, together: int) -> None:
         executor, began = face.executor, time.perf_counter()
+        moved = [track for track in face.lines if executor.available_executions(track)]
         try:
             results = executor.execute()
             weights = _on_cpu(results)
         except Exception as error:
             log.exception("an inference of %d tracks failed", together)
-            for track in [track for track in face.lines if executor.available_executions(track)]:
+            for track in moved:
                 self._fail(face, track, f"the face could not be computed: {_first_line(error)}")
             return
         self.metrics.tracks_per_inference.observe(together)

@@ -7,6 +7,8 @@ import http.client
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -162,6 +164,22 @@ def test_uploads_without_a_length_are_limited_too(service: Running) -> None:
     assert answer.status == 413 and json.loads(answer.read())["code"] == "too_large"
     connection.close()
     check_service(service)
+
+
+MEMORY = """
+import resource, torch
+from avatorch.face.resample import resample
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+resample(torch.zeros(1000), 192000, 16000)
+before = peak()
+resample(torch.zeros(1_500_000), 192000, 16000)
+print(peak() - before)
+"""
+
+
+def test_long_sound_takes_memory_of_its_own_size() -> None:
+    megabytes = int(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+    assert megabytes < 150  # the sound has 12 in float64
 
 
 def test_uploads_far_too_large_are_not_awaited(service: Running) -> None:

@@ -88,6 +88,7 @@ def test_a_second_signal_ends_it_at_once(talking: Path) -> None:
     [
         (["--model", "/nowhere"], "/nowhere"),
         (["--max-tracks", "0"], "tracks is 0, expected a whole number of at least 1"),
+        (["--port", "65536"], "port is 65536, expected 0 to 65535"),
         (["--set", "skin_strength=9"], "skin_strength is 9, expected 0 to 2"),
         (["--set", "skin"], "'skin' is no setting, expected NAME=VALUE with a number"),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -223,11 +225,12 @@ def test_the_end_finishes_what_was_taken(diffusion: Path) -> None:
         service.join()
 
 
-def test_sockets_have_a_limit(diffusion: Path) -> None:
+def test_sockets_have_a_limit(diffusion: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(diffusion, Limits(tracks=1, connections=2)) as service, service.socket(), service.socket():
         with pytest.raises(InvalidStatus) as refused, service.socket():
             pass
         assert refused.value.response.status_code == 503 and b"2 sockets are open" in refused.value.response.body
+    assert not capsys.readouterr().err  # strangers do not fill the log
 
 
 def test_pages_of_other_servers_are_refused_unless_they_are_allowed(diffusion: Path) -> None:
@@ -266,6 +269,24 @@ def test_a_worker_that_breaks_is_told(diffusion: Path, caplog: pytest.LogCapture
     assert "the service cannot go on" in caplog.text
 
 
+def test_who_comes_while_a_worker_breaks_is_told(diffusion: Path, caplog: pytest.LogCaptureFixture) -> None:
+    began, may_break = threading.Event(), threading.Event()
+
+    def breaks() -> None:
+        began.set()
+        assert may_break.wait(PATIENCE)
+        raise RuntimeError("broken")
+
+    with running(diffusion) as service, service.socket() as socket, service.socket() as late:
+        service.service.worker._turn = breaks  # type: ignore[method-assign]
+        say(socket, type="start")
+        assert began.wait(PATIENCE)
+        say(late, type="start")
+        assert listen(late)["type"] == "ready"
+        may_break.set()
+        assert listen(late) == {"type": "error", "code": "failed", "message": "the service failed"}
+
+
 def test_latency_is_told(service: Running) -> None:
     with service.socket() as socket:
         say(socket, type="start")
@@ -275,3 +296,35 @@ def test_latency_is_told(service: Running) -> None:
     numbers = service.get("/metrics")[1]
     count = next(line for line in numbers.splitlines() if line.startswith("avatorch_frame_latency_seconds_count"))
     assert float(count.split()[1]) >= 1
+
+
+def test_pings_of_who_does_not_read_take_no_memory(service: Running) -> None:
+    ping = b"\x89\xfd" + bytes(4) + bytes(125)
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((service.host, service.port))
+        raw.sendall(
+            b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert raw.recv(12) == b"HTTP/1.1 101"
+        own = raw.getsockname()
+        connection = next(one for one in service.server.server_state.connections if one.client == own)
+        most = 0
+        with contextlib.suppress(OSError):  # it is cut at last
+            for _ in range(150):  # 20 megabytes, whose answers nobody takes
+                raw.sendall(1000 * ping)
+                most = max(most, connection.transport.get_write_buffer_size())
+    assert most < 1 << 20
+    assert service.get("/health")[0] == 200
+
+
+def test_pieces_of_nothing_take_no_memory(service: Running) -> None:
+    with service.socket() as client:
+        own = client.socket.getsockname()
+        connection = next(one for one in service.server.server_state.connections if one.client == own)
+        client.socket.sendall(b"\x01\x80" + bytes(4) + 5000 * (b"\0\x80" + bytes(4)))
+        client.ping().wait(PATIENCE)  # all before it was read
+        assert len(connection.frames) < 10
+        client.socket.sendall(b"\x80\x82" + bytes(4) + b"{}")
+        assert listen(client)["message"].startswith("the message's type is None")

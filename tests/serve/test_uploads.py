@@ -7,7 +7,10 @@ import http.client
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import torch
 
 from avatorch.face import Audio2Face, Audio2FaceSDK
 from avatorch.serve import Limits
-from avatorch.serve.protocol import DECIMALS
+from avatorch.serve.protocol import DECIMALS, Fault
 from serve.running import PATIENCE, Running, form, gate, heard, running, wav
 
 HALF_DIGIT = 0.51 * 10**-DECIMALS
@@ -42,6 +45,12 @@ def test_the_numbers_are_those_of_the_library(service: Running, diffusion: Path,
     assert said["names"] == list(wanted.names) and said["fps"] == wanted.fps
     found = torch.tensor(said["blendshapes"])
     assert found.shape == wanted.weights.shape and (found - wanted.weights).abs().max() < HALF_DIGIT
+
+
+def test_emotions_may_be_a_thousandth_of_a_second_apart(service: Running) -> None:
+    moments = json.dumps([[number / 1000, {"anger": 0.5}] for number in range(1000)])
+    status, said, _ = service.upload(wav(torch.zeros(200)), emotion=moments)
+    assert status == 200, said
 
 
 def test_it_says_what_the_wrapper_says(service: Running, diffusion: Path) -> None:
@@ -131,6 +140,7 @@ HOSTILE = [
     (KIND, b"--x\r\n" + 200_000 * b"A", NO_FORM),
     (KIND, b"--x\r\n" + 1000 * b"A: b\r\n", NO_FORM),
     (KIND + "; charset=zlib", part('name="identity"', b"\xff\xfe") + b"--x--\r\n", NO_FILE),
+    (KIND + "; charset=undefined", part('name="identity"', b"Ada") + b"--x--\r\n", NO_FORM),
     (KIND, 9 * part('name="identity"', b"Ada") + b"--x--\r\n", NO_FORM),
     (KIND, 2 * part('name="file"; filename="a"') + b"--x--\r\n", NO_FORM),
     (KIND, part('name="identity"; filename="a"') + b"--x--\r\n", NO_FILE),
@@ -154,6 +164,22 @@ def test_uploads_without_a_length_are_limited_too(service: Running) -> None:
     assert answer.status == 413 and json.loads(answer.read())["code"] == "too_large"
     connection.close()
     check_service(service)
+
+
+MEMORY = """
+import resource, torch
+from avatorch.face.resample import resample
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+resample(torch.zeros(1000), 192000, 16000)
+before = peak()
+resample(torch.zeros(1_500_000), 192000, 16000)
+print(peak() - before)
+"""
+
+
+def test_long_sound_takes_memory_of_its_own_size() -> None:
+    megabytes = int(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+    assert megabytes < 150  # the sound has 12 in float64
 
 
 def test_uploads_far_too_large_are_not_awaited(service: Running) -> None:
@@ -209,6 +235,28 @@ def test_who_does_not_read_is_cut(service: Running) -> None:
             while part := raw.recv(1 << 20):
                 got += len(part)
     assert got < 30 * len(service.get("/head")[1])
+
+
+def test_who_does_not_read_a_little_is_cut_too(service: Running) -> None:
+    """What asyncio holds without telling is enough to keep a connection, even one that is closed."""
+
+    def held() -> list[int]:
+        known = list(service.server.server_state.connections)
+        return [one.transport.get_write_buffer_size() for one in known if one.client == own]
+
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((service.host, service.port))
+        own = raw.getsockname()
+        assert service.get("/health")[0] == 200
+        with contextlib.suppress(ConnectionError):
+            while sum(held()) < 10_000 and held():
+                raw.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert service.get("/health")[0] == 200
+        until = time.monotonic() + PATIENCE
+        while held() and time.monotonic() < until:
+            assert service.get("/health")[0] == 200
+        assert not held()
 
 
 def test_who_comes_when_all_is_taken(diffusion: Path) -> None:
@@ -268,6 +316,35 @@ def test_a_failure_is_one_clips(diffusion: Path, caplog: pytest.LogCaptureFixtur
     assert "an inference of 1 tracks failed" in caplog.text
 
 
+def test_frames_that_do_not_come_from_the_device_are_not_left_out(
+    diffusion: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr("avatorch.serve.worker._on_cpu", fails)
+    with running(diffusion) as service:
+        status, said, _ = service.upload(wav(torch.zeros(200)))
+        assert status == 500 and "the device is lost" in said["message"], said
+
+
+def test_what_nobody_foresaw_is_answered_and_counted(
+    diffusion: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("avatorch.serve.uploads.tempfile.NamedTemporaryFile", full)
+    with running(diffusion) as service:
+        status, said, _ = service.upload(wav(torch.zeros(200)))
+        assert status == 500 and said == {"code": "failed", "message": "the service failed; its log says why"}
+        numbers = service.get("/metrics")[1]
+        for line in ('avatorch_answers_total{status="500"} 1.0', 'avatorch_faults_total{code="failed"} 1.0'):
+            assert line in numbers
+        assert "avatorch_tracks_taken 0.0" in numbers
+    assert "no space left on device" in caplog.text
+
+
 def test_health_metrics_and_pages(service: Running) -> None:
     status, text = service.get("/health")
     health = json.loads(text)
@@ -279,6 +356,8 @@ def test_health_metrics_and_pages(service: Running) -> None:
         assert name in text
     schema = json.loads(service.get("/openapi.json")[1])
     assert set(schema["paths"]) == {"/process-audio", "/health", "/metrics"}
+    documented = set(schema["paths"]["/process-audio"]["post"]["responses"])
+    assert documented == {"200", *(str(fault.status) for fault in Fault)}
     assert service.get("/nothing") == (404, '{"code":"not_found","message":"there is no /nothing"}')
     assert service.get("/process-audio")[0] == 405
     for path in ("/", "/docs"):

@@ -13,7 +13,8 @@ from avatorch.face.errors import FaceError
 CROSSINGS = 32  # zero crossings of the filter on each side
 ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter is down to a half
 LEAST_RATE, MOST_RATE = 1_000, 768_000
-MOST_AT_ONCE = 1 << 22  # products of samples and taps
+MOST_TABLE = 1 << 22  # taps that are kept
+MOST_AT_ONCE = 1 << 18  # products of samples and taps: larger pieces of memory are not used again
 
 
 class Resampler:
@@ -28,7 +29,7 @@ class Resampler:
         self._cutoff = ROLLOFF * min(1.0, target / source)
         self._half = math.ceil(CROSSINGS / self._cutoff)  # samples on each side
         # Rates without a common factor have a phase for each result: taps of those are computed as they are needed.
-        few = self._up * (2 * self._half + 1) <= MOST_AT_ONCE
+        few = self._up * (2 * self._half + 1) <= MOST_TABLE
         self._table = self._make_taps(torch.arange(self._up, device="cpu")) if few else None  # [up, taps]
         self._held = torch.zeros(self._half, dtype=torch.float64, device="cpu")  # from the first sample still needed on
         self._first = -self._half  # its number
@@ -48,7 +49,9 @@ class Resampler:
         return self._results(-(-self._taken * self._up // self._down))
 
     def _results(self, end: int) -> Tensor:
-        parts = []
+        start = self._given
+        # One piece for all: small ones between the large ones of the loop would keep those from being used again.
+        results = torch.empty(max(0, end - start), dtype=torch.float64, device="cpu")
         at_once = max(1, MOST_AT_ONCE // (2 * self._half + 1))
         while self._given < end:
             number = torch.arange(self._given, min(end, self._given + at_once), device="cpu")
@@ -56,11 +59,11 @@ class Resampler:
             windows = self._held.unfold(0, 2 * self._half + 1, 1)[middle - self._half - self._first]
             phases = number * self._down % self._up
             taps = self._make_taps(phases) if self._table is None else self._table[phases]
-            parts.append((windows * taps).sum(1))
-            self._given = int(number[-1]) + 1
+            results[self._given - start : self._given - start + len(number)] = windows.mul_(taps).sum(1)
+            self._given += len(number)
         needed = self._given * self._down // self._up - self._half
         self._held, self._first = self._held[max(0, needed - self._first) :], max(needed, self._first)
-        return torch.cat(parts).float() if parts else torch.empty(0, dtype=torch.float32, device="cpu")
+        return results.float()
 
     def _make_taps(self, phases: Tensor) -> Tensor:
         """[n], in parts of a sample over `up` -> [n, taps]"""

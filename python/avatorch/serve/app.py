@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from avatorch.serve.uploads import Upload, read_sound, received
 from avatorch.serve.worker import Block, Face
 
 T = TypeVar("T")
+log = logging.getLogger("avatorch.serve")
 RETRY_AFTER = "2"  # seconds, told to those who come when all is taken
 FORM: dict[str, Any] = {
     "type": "object",
@@ -110,6 +112,7 @@ def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
             408: "The upload took too long.",
             413: "The upload is too large, or its sound too long.",
             422: "There is no such identity or emotion.",
+            500: "The network failed for this clip; the log says why.",
             503: "All tracks are taken, or the service ends: try again after `Retry-After` seconds.",
         }.items()
     }
@@ -249,6 +252,9 @@ async def _answer(service: Service, process: Callable[[], Awaitable[Response]]) 
         return _fault(service, refusal)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; the metrics do
+    except Exception:
+        log.exception("an upload failed")
+        return _fault(service, Refusal(Fault.FAILED, "the service failed; its log says why"))
 
 
 def _fault(service: Service, refusal: Refusal) -> Response:
@@ -270,7 +276,7 @@ def _sends(content: Callable[[], str]) -> Callable[[], Awaitable[HTMLResponse]]:
 async def _answer_http_fault(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "bad_method"}
-    sentence = {404: f"there is no {request.url.path[:100]}", 405: f"{request.method} is not for this path"}
+    sentence = {404: f"there is no {request.url.path[:100]}", 405: f"{request.method[:20]} is not for this path"}
     status = error.status_code
     content = {"code": codes.get(status, "bad_request"), "message": sentence.get(status, str(error.detail))}
     return Response(as_text(content), status, error.headers, media_type="application/json")

@@ -11,6 +11,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from avatorch.serve.limits import Limits
 
@@ -20,6 +21,11 @@ class _Watched:
 
     limits: Limits
     _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        # However little waits to be read: a closed connection, too, stays until all of it is sent.
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)  # type: ignore[misc]
 
     def pause_writing(self) -> None:
         super().pause_writing()  # type: ignore[misc]
@@ -70,7 +76,22 @@ class _Http(_Watched, H11Protocol):
 
 
 class _Socket(_Watched, WebSocketsSansIOProtocol):
-    """WebSockets."""
+    """WebSockets; also, pings and pieces of messages that cost their sender nothing cost no memory."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # refused: uvicorn would log each as an error of the application
+
+    def handle_ping(self) -> None:
+        if self._stalled is None:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the answer: its peer does not read
+
+    def handle_cont(self, event: Frame) -> None:
+        if event.data or event.fin:
+            super().handle_cont(event)
 
 
 def protocols(limits: Limits) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def read_emotions(text: str, known: Sequence[str]) -> Emotions:
         if not isinstance(entry, list) or len(entry) != 2:
             raise Refusal(Fault.BAD_OPTION, f"emotion holds {shown(entry)}, {wanted}")
         seconds = _number(entry[0], "a moment of emotion", 0, 1e6)
-        if moments and seconds < moments[-1][0] + LEAST_MOMENTS_APART:
+        if moments and seconds - moments[-1][0] < 0.999 * LEAST_MOMENTS_APART:  # thousandths are not exact
             raise Refusal(
                 Fault.BAD_OPTION,
                 f"a moment of emotion is {seconds:g}, expected at least {LEAST_MOMENTS_APART:g} seconds behind the "

@@ -28,6 +28,8 @@ class Server(uvicorn.Server):
         self, service: Service, host: str = "127.0.0.1", port: int = 8000, origins: Sequence[str] = ()
     ) -> None:
         """`origins` are pages of other servers that may ask it, such as `https://example.org`, or `*` for all."""
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port is {port}, expected 0 to 65535")
         self.service = service
         limits = service.limits
         super().__init__(

@@ -97,6 +97,8 @@ async def _receive_form(request: Request, limits: Limits) -> FormData:
         raise Refusal(Fault.TOO_SLOW, sentence) from None
     except HTTPException as error:  # Starlette's word for a broken form
         raise Refusal(Fault.BAD_UPLOAD, f"the form cannot be read: {error.detail}") from None
+    except UnicodeError as error:  # of the charset that the client names
+        raise Refusal(Fault.BAD_UPLOAD, f"the form cannot be read: {error}") from None
 
 
 def _read_sound(file: IO[bytes], limits: Limits, sample_rate: int) -> tuple[Tensor, float]:

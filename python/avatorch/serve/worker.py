@@ -8,6 +8,7 @@ Nobody waits for others to come: while one inference runs, the samples for the n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -100,6 +101,7 @@ class Worker:
         self._events: list[tuple[Line, Event]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._is_broken = False
 
     def start(self) -> None:
         """From the event loop that clients are in."""
@@ -117,7 +119,7 @@ class Worker:
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and not self._is_broken
 
     # Commands. A clip is on one track from `begin` to `leave`.
 
@@ -158,10 +160,22 @@ class Worker:
                 has_run = self._turn()
         except Exception:
             log.exception("the service cannot go on")
-            for face in self.faces:
-                for track in list(face.lines):
-                    self._tell(face.lines.pop(track), Refusal(Fault.FAILED, "the service failed"))
-            self._hand_out()
+            self._is_broken = True
+            assert self._loop is not None
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                self._loop.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        """In the event loop, where clips begin: none can come in between."""
+        with contextlib.suppress(queue.Empty):
+            while command := self._inbox.get_nowait():
+                face, track, action, arguments = command
+                if action == self._begin:
+                    face.lines[track] = arguments[0]
+        for face in self.faces:
+            for track in list(face.lines):
+                self._tell(face.lines.pop(track), Refusal(Fault.FAILED, "the service failed"))
+        self._hand_out()
 
     def _turn(self) -> bool:
         """An inference of every identity that has a track ready, and what clients get from it. Whether there was one.
@@ -264,12 +278,13 @@ class Worker:
 
     def _execute(self, face: Face, together: int) -> None:
         executor, began = face.executor, time.perf_counter()
+        moved = [track for track in face.lines if executor.available_executions(track)]
         try:
             results = executor.execute()
             weights = _on_cpu(results)
         except Exception as error:
             log.exception("an inference of %d tracks failed", together)
-            for track in [track for track in face.lines if executor.available_executions(track)]:
+            for track in moved:
                 self._fail(face, track, f"the face could not be computed: {_first_line(error)}")
             return
         self.metrics.tracks_per_inference.observe(together)

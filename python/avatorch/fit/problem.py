@@ -10,7 +10,7 @@ from torch import Tensor
 from avatorch.body import Body
 from avatorch.fit.jacobian import Skeleton, skeleton, subtrees
 from avatorch.fit.terms import MOST_NUMBERS, Columns, Term
-from avatorch.fit.unknowns import Unknowns
+from avatorch.fit.unknowns import BODY, Unknowns
 from avatorch.rig import Posed
 
 
@@ -34,11 +34,16 @@ class Problem:
         sequence: Tensor | None = None,
         fixed: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if not isinstance(frames, int) or frames < 0:
+            raise ValueError(f"fit: frames is {frames!r}, expected a whole number that is not negative")
         self.whole, self.terms, self.frames = body, list(terms), frames
         views = {term.views for term in terms if term.views}
         if len(views) > 1:
             raise ValueError(f"fit: terms look through {sorted(views)} views, expected the same number everywhere")
         self.unknowns = Unknowns(body, unknowns, shared, frames, sequence, views.pop() if views else 0)
+        for name in fixed or {}:
+            if name not in (*BODY, "vertex_offsets"):
+                raise ValueError(f"fit: fixed has {name!r}, expected some of {', '.join(BODY)}, vertex_offsets")
         self.fixed = {name: _rows(name, value, frames).to(body.v_template) for name, value in (fixed or {}).items()}
         self.body = self._smallest_body()
         self.below = subtrees(self.body.parents).to(body.v_template)  # [J, J]
@@ -52,7 +57,8 @@ class Problem:
     def _smallest_body(self) -> Body:
         """The body with only the vertices that a term looks at."""
         needs = [term.vertices(self.whole) for term in self.terms]
-        if "vertex_offsets" in self.unknowns.slices or any(need is None for need in needs):
+        offset = "vertex_offsets" in {*self.unknowns.slices, *self.fixed}
+        if offset or any(need is None for need in needs):
             self.place = torch.arange(len(self.whole.v_template), device=self.whole.v_template.device)
             return self.whole
         nothing = torch.zeros(0, dtype=torch.long)
@@ -68,7 +74,7 @@ class Problem:
 
     def costs(self, state: State, weights: Mapping[str, float] | None = None) -> Tensor:
         """What each frame costs, [B]; differentiable. `weights` scale terms by their names."""
-        total = state.x.new_zeros(self.frames)
+        total = state.x[:, :0].sum(1)  # zeros with a gradient, even if no term counts
         for term in self.terms:
             factor = (weights or {}).get(term.name, 1.0)
             if factor:

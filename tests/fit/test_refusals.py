@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +246,26 @@ def test_sizes_that_are_too_large(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "a.ply").write_text(head.format(10**24) + "1 2 3\n")
     assert cli.main(["fit", str(tmp_path / "a.ply"), "--out", str(tmp_path / "out")]) == 1
     assert "and has 6 bytes" in capsys.readouterr().err
+
+
+def test_a_term_of_two_problems() -> None:
+    whole = avatorch.open_body()
+    some = torch.arange(0, 13718, 100)
+    markers = whole(transl=torch.ones(1, 3)).vertices[:, some]
+
+    def problems(term: fit.Term) -> list[fit.Problem]:  # the second one poses all vertices
+        cloud = fit.PointCloud(markers, sigma=1.0)
+        return [fit.Problem(whole, terms, frames=1, unknowns=["transl"]) for terms in ([term], [term, cloud])]
+
+    for order in ((0, 1), (1, 0)):
+        both = problems(fit.Vertices(markers, some))
+        for number in order:
+            found = fit.solve(both[number], {})
+            torch.testing.assert_close(found.values["transl"], torch.ones(1, 3), atol=1e-4, rtol=0)
+
+
+def test_the_demo_looks_at_its_folder_first(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    command = [sys.executable, Path(__file__).parents[2] / "examples" / "demo.py", "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--out: " in done.stderr and not done.stdout

@@ -19,6 +19,7 @@ UNSURE = 1e-4  # square metres: below it, a part follows its parent
 @torch.no_grad()
 def first_guess(problem: Problem) -> dict[str, Tensor]:
     """Starts of pose and transl, as far as targets say."""
+    problem.bind()
     body, at_rest = problem.body, problem.body()
     for term in problem.terms:
         if not isinstance(term, Vertices) or "pose" not in problem.unknowns.slices:

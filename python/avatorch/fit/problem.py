@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -51,8 +52,14 @@ class Problem:
         self.together = self.unknowns.is_shared or any(term.couples for term in terms)
         everyone = torch.arange(frames, device=body.v_template.device)
         self.group = self.unknowns.sequence if self.together else everyone  # [B]
+        self.bind()
+
+    def bind(self) -> None:
+        """Terms know one problem at a time: from now on it is this one."""
         for term in self.terms:
-            term.bind(self)
+            if term.bound is None or term.bound() is not self:
+                term.bind(self)
+                term.bound = weakref.ref(self)
 
     def _smallest_body(self) -> Body:
         """The body with only the vertices that a term looks at."""
@@ -70,6 +77,7 @@ class Problem:
 
     def state(self, x: Tensor, widen: float = 1.0) -> State:
         """The bodies of all frames. x [B, N]; `widen` is what robust kernels are wider by."""
+        self.bind()
         return State(self, x, slice(None), widen)
 
     def costs(self, state: State, weights: Mapping[str, float] | None = None) -> Tensor:

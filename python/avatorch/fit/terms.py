@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,6 +55,7 @@ class Term:
     views = 0  # of the camera that it looks through
     couples = False  # whether it ties frames together
     items = 1000  # N, or a guess
+    bound: weakref.ref[Problem] | None = None  # the problem that it was last bound to
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Term:
         return torch.zeros(0, dtype=torch.long)
 
     def bind(self, problem: Problem) -> None:
-        """Called once, when the problem is made."""
+        """Called when the problem is made, and again if another one had the term since."""
         if self.confidence is None:
             return
         if len(self.confidence) not in (1, problem.frames):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12, help="of the motion")
     parser.add_argument("--steps", type=int, nargs=3, default=(8, 18, 20), help="the most steps of each stage")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=given.out).close()  # better now than after the work
+    except OSError as error:
+        parser.error(f"--out: {error}")
     torch.manual_seed(4)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     avatorch.warm_up(device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avatorch.body import Body
 from avatorch.fit.robust import Kernel
-from avatorch.fit.targets import Points, PointTerm, check_frames, numbers_of_joints
+from avatorch.fit.targets import Points, PointTerm, check_frames, corners_of, numbers_of_joints, on_surface
 from avatorch.fit.terms import Columns, known, of_rows
 from avatorch.fit.unknowns import CAMERA
 
@@ -45,6 +45,10 @@ class Camera:
             value = getattr(self, name)
             if value is not None and value.shape != shape:
                 raise ValueError(f"Camera: {name} has shape {list(value.shape)}, expected {list(shape)}")
+            if value is not None and not bool(value.isfinite().all()):
+                raise ValueError(f"Camera: {name} holds numbers that are not finite")
+        if not bool((self.focal != 0).all()):
+            raise ValueError("Camera: focal is 0 in a view, expected pixels")
 
     @classmethod
     def looking_at(cls, eyes: Tensor, target: Tensor, focal: float, size: tuple[int, int]) -> Camera:
@@ -102,10 +106,11 @@ class Keypoints(PointTerm):
         robust: Kernel | str | None = "huber",
         name: str | None = None,
     ) -> None:
-        self.views, self.camera = len(camera.focal), camera
+        self.views, self.camera, target = len(camera.focal), camera, torch.as_tensor(target)
         if target.ndim != 4 or target.shape[1] != self.views or target.shape[3] != 2:
             raise ValueError(f"Keypoints: target has shape {list(target.shape)}, expected [B, {self.views}, N, 2]")
         if confidence is not None:
+            confidence = torch.as_tensor(confidence)
             if confidence.shape[1:] != target.shape[1:3]:
                 raise ValueError(
                     f"Keypoints: confidence has shape {list(confidence.shape)}, expected {list(target.shape[:3])}"
@@ -115,11 +120,13 @@ class Keypoints(PointTerm):
         self.target, confidence = known(target.flatten(1, 2), confidence, "Keypoints")  # [B, C N, 2]
         super().__init__(sigma, confidence, robust, name)
         self.chosen, self.triangles, self.barycentric = joints, triangles, barycentric
+        if triangles is not None:
+            self.triangles, self.barycentric = on_surface(triangles, barycentric, self.count, "Keypoints")
 
     def vertices(self, body: Body) -> Tensor | None:
         if self.triangles is None:
             return super().vertices(body)
-        return body.faces[self.triangles.to(body.faces.device)].flatten()
+        return corners_of(body, self.triangles, "Keypoints").flatten()
 
     def bind(self, problem: Problem) -> None:
         super().bind(problem)

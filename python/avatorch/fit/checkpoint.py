@@ -16,7 +16,7 @@ from avatorch.whole_file import write_whole
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-MOST_HEADER = 1 << 20
+MOST_HEADER = 1 << 26  # some hundred thousand tensors: a result of every sequence of a data set
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
@@ -28,7 +28,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str
     """Tensors on the CPU, and notes."""
     try:
         return unpacked(Path(path).read_bytes())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path}: this is no checkpoint of a fit: {error}") from None
 
 

@@ -45,6 +45,8 @@ class Surface:
     @torch.no_grad()
     def nearest(self, points: Tensor, vertices: Tensor) -> Nearest:
         """The nearest vertex, then the nearest place of its triangles. points [B, M, 3], vertices [B, V, 3]"""
+        if not len(points):
+            return Nearest(points.long(), points, points)
         found = [self._of_one(p, v) for p, v in zip(points, vertices, strict=True)]
         return Nearest(*(torch.stack(part) for part in zip(*found, strict=True)))
 
@@ -119,6 +121,8 @@ class PointCloud(PointTerm):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
+        target = torch.as_tensor(target)
+        confidence = None if confidence is None else torch.as_tensor(confidence)
         if target.ndim == 3 and target.shape[1] > most:
             generator = torch.Generator().manual_seed(seed)
             kept = torch.randperm(target.shape[1], generator=generator)[:most].sort().values

@@ -81,10 +81,16 @@ def _fit_one(path: Path, out: Path, body: Body, given: argparse.Namespace, prefi
         print(f"{prefix}{path}: {result} is there")
         return result.read_bytes()
     targets = read_targets(path, body, given.sigma)
+    if not targets.frames:
+        raise ValueError(f"{path}: it has no frames")
     moves = targets.frames > 1 and not given.no_smooth
     priors = usual_priors(body, targets.unknowns, pose_sigma=given.pose_sigma, smooth=moves)
     shared = () if given.shape_per_frame else ("betas",)
-    problem = Problem(body, [*targets.terms, *priors], frames=targets.frames, unknowns=targets.unknowns, shared=shared)
+    terms = [*targets.terms, *priors]
+    try:
+        problem = Problem(body, terms, frames=targets.frames, unknowns=targets.unknowns, shared=shared)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {error.args[0]}") from None
     solver = LevenbergMarquardt() if given.solver == "lm" else FirstOrder()
     unfinished = out / f"{path.stem}.unfinished"
     began = time.perf_counter()

@@ -39,7 +39,7 @@ class FirstOrder:
         here = x.detach()[:, self.columns]
         self.own = here[:, ~self.shared].clone().requires_grad_()  # [B, ...]
         self.common = here[first][:, self.shared].clone().requires_grad_()  # [S, ...]
-        self.optimiser = self.make([self.own, self.common])
+        self.optimiser = self.make([leaf for leaf in (self.own, self.common) if leaf.numel()] or [self.own])
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.taken = 0
         self.x, self.costs = x.detach(), x.new_full((problem.frames,), torch.inf)
@@ -95,7 +95,12 @@ class FirstOrder:
         tensors["taken"] = torch.tensor(self.taken)
         for index, state in self.optimiser.state_dict()["state"].items():
             for key, value in state.items():
-                tensors[f"state.{index}.{key}"] = torch.as_tensor(value)
+                name = f"state.{index}.{key}"
+                if isinstance(value, list) and all(item is not None for item in value):  # as LBFGS has
+                    tensors[f"{name}.length"] = torch.tensor(len(value))
+                    tensors |= {f"{name}.{place}": torch.as_tensor(item) for place, item in enumerate(value)}
+                elif value is not None and not isinstance(value, list):  # a list with None is room for results
+                    tensors[name] = torch.as_tensor(value)
         return tensors
 
     def _restore(self, saved: Mapping[str, Tensor]) -> None:
@@ -105,6 +110,10 @@ class FirstOrder:
         state: dict[int, dict[str, Any]] = {}
         for name, value in saved.items():
             if name.startswith("state."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
+                _, index, key, *part = name.split(".")
+                of_one = state.setdefault(int(index), {})
+                if part == ["length"]:
+                    of_one[key] = [saved[f"state.{index}.{key}.{place}"] for place in range(int(value))]
+                elif not part:
+                    of_one[key] = value
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})

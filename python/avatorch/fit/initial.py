@@ -19,6 +19,7 @@ UNSURE = 1e-4  # square metres: below it, a part follows its parent
 @torch.no_grad()
 def first_guess(problem: Problem) -> dict[str, Tensor]:
     """Starts of pose and transl, as far as targets say."""
+    problem.bind()
     body, at_rest = problem.body, problem.body()
     for term in problem.terms:
         if not isinstance(term, Vertices) or "pose" not in problem.unknowns.slices:
@@ -43,9 +44,10 @@ def first_guess(problem: Problem) -> dict[str, Tensor]:
         return _rigid(body, torch.cat(known, 1), torch.cat(seen, 1), torch.cat(confidence, 1))
     for term in problem.terms:
         if isinstance(term, PointCloud):
-            there = term.target if term.confidence is None else term.target * term.confidence[..., None]
-            count = term.target.shape[1] if term.confidence is None else term.confidence.sum(1, keepdim=True)
-            return {"transl": there.sum(1) / count - at_rest.vertices.mean(1)}
+            trust = torch.ones_like(term.target[..., 0]) if term.confidence is None else term.confidence
+            total = trust.sum(1, keepdim=True)
+            middle = (trust[..., None] * term.target).sum(1) / total.clamp_min(1e-9)
+            return {"transl": torch.where(total > 0, middle - at_rest.vertices.mean(1), 0)}
         if isinstance(term, Keypoints):
             return {"transl": _before_camera(term, _at_rest(term.points, at_rest.joints, at_rest.vertices))}
     return {}

@@ -64,16 +64,22 @@ class Values(Elementwise):
     ) -> None:
         self.target = target
         if target is not None:
-            rows = target if target.ndim > 1 else target[None]
+            target = torch.as_tensor(target)
+            rows = target if target.ndim > 1 else target.reshape(1, -1)
             three, confidence = known(rows[..., None], confidence, "Values")
             self.target = three[..., 0]
         super().__init__(unknown, sigma, confidence, robust, name)
 
     def bind(self, problem: Problem) -> None:
         super().bind(problem)
+        size = problem.unknowns.sizes[self.unknown]
+        if self.confidence is not None and self.confidence.shape[1] != size:
+            raise ValueError(
+                f"Values: confidence of {self.unknown} has shape {list(self.confidence.shape)}, "
+                f"expected [{problem.frames} or 1, {size}]"
+            )
         if self.target is not None:
             self.target = self.target.to(problem.whole.v_template)
-            size = problem.unknowns.sizes[self.unknown]
             if self.target.shape[1] != size or len(self.target) not in (1, problem.frames):
                 raise ValueError(
                     f"Values: target of {self.unknown} has shape {list(self.target.shape)}, "
@@ -97,8 +103,14 @@ class Limits(Elementwise):
         super().bind(problem)
         like = problem.whole.v_template
         self.low, self.high = self.low.to(like), self.high.to(like)
-        if bool((self.low > self.high).any()):
-            raise ValueError(f"Limits: low is above high for {self.unknown}")
+        size = problem.unknowns.sizes[self.unknown]
+        for limit in (self.low, self.high):
+            if limit.shape not in ((), (size,)):
+                raise ValueError(
+                    f"Limits: a limit of {self.unknown} has shape {list(limit.shape)}, expected one number or [{size}]"
+                )
+        if not bool((self.low <= self.high).all()):
+            raise ValueError(f"Limits: low is above high for {self.unknown}, or one of them is NaN")
 
     def offsets(self, values: Tensor, state: State) -> Tensor:
         return values - values.clamp(self.low, self.high)

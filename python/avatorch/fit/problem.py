@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from avatorch.body import Body
 from avatorch.fit.jacobian import Skeleton, skeleton, subtrees
 from avatorch.fit.terms import MOST_NUMBERS, Columns, Term
-from avatorch.fit.unknowns import Unknowns
+from avatorch.fit.unknowns import BODY, Unknowns
 from avatorch.rig import Posed
 
 
@@ -34,11 +35,16 @@ class Problem:
         sequence: Tensor | None = None,
         fixed: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if not isinstance(frames, int) or frames < 0:
+            raise ValueError(f"fit: frames is {frames!r}, expected a whole number that is not negative")
         self.whole, self.terms, self.frames = body, list(terms), frames
         views = {term.views for term in terms if term.views}
         if len(views) > 1:
             raise ValueError(f"fit: terms look through {sorted(views)} views, expected the same number everywhere")
         self.unknowns = Unknowns(body, unknowns, shared, frames, sequence, views.pop() if views else 0)
+        for name in fixed or {}:
+            if name not in (*BODY, "vertex_offsets"):
+                raise ValueError(f"fit: fixed has {name!r}, expected some of {', '.join(BODY)}, vertex_offsets")
         self.fixed = {name: _rows(name, value, frames).to(body.v_template) for name, value in (fixed or {}).items()}
         self.body = self._smallest_body()
         self.below = subtrees(self.body.parents).to(body.v_template)  # [J, J]
@@ -46,13 +52,20 @@ class Problem:
         self.together = self.unknowns.is_shared or any(term.couples for term in terms)
         everyone = torch.arange(frames, device=body.v_template.device)
         self.group = self.unknowns.sequence if self.together else everyone  # [B]
+        self.bind()
+
+    def bind(self) -> None:
+        """Terms know one problem at a time: from now on it is this one."""
         for term in self.terms:
-            term.bind(self)
+            if term.bound is None or term.bound() is not self:
+                term.bind(self)
+                term.bound = weakref.ref(self)
 
     def _smallest_body(self) -> Body:
         """The body with only the vertices that a term looks at."""
         needs = [term.vertices(self.whole) for term in self.terms]
-        if "vertex_offsets" in self.unknowns.slices or any(need is None for need in needs):
+        offset = "vertex_offsets" in {*self.unknowns.slices, *self.fixed}
+        if offset or any(need is None for need in needs):
             self.place = torch.arange(len(self.whole.v_template), device=self.whole.v_template.device)
             return self.whole
         nothing = torch.zeros(0, dtype=torch.long)
@@ -64,11 +77,12 @@ class Problem:
 
     def state(self, x: Tensor, widen: float = 1.0) -> State:
         """The bodies of all frames. x [B, N]; `widen` is what robust kernels are wider by."""
+        self.bind()
         return State(self, x, slice(None), widen)
 
     def costs(self, state: State, weights: Mapping[str, float] | None = None) -> Tensor:
         """What each frame costs, [B]; differentiable. `weights` scale terms by their names."""
-        total = state.x.new_zeros(self.frames)
+        total = state.x[:, :0].sum(1)  # zeros with a gradient, even if no term counts
         for term in self.terms:
             factor = (weights or {}).get(term.name, 1.0)
             if factor:

@@ -14,9 +14,15 @@ class Kernel(NamedTuple):
     weight: Callable[[Tensor], Tensor]
 
 
+def _squared(width: float) -> float:
+    if not width > 0:
+        raise ValueError(f"fit: the width of a robust kernel is {width}, expected more than 0")
+    return width * width
+
+
 def huber(width: float = 1.345) -> Kernel:
     """Grows linearly from `width` sigmas on."""
-    square = width * width
+    square = _squared(width)
 
     def rho(s: Tensor) -> Tensor:
         # The clamp keeps the gradient of the root finite where it is not used.
@@ -27,13 +33,13 @@ def huber(width: float = 1.345) -> Kernel:
 
 def geman_mcclure(width: float = 3.0) -> Kernel:
     """Bounded by `width` squared: what is much further away than `width` sigmas does not count."""
-    square = width * width
+    square = _squared(width)
     return Kernel(lambda s: s * square / (s + square), lambda s: (square / (s + square)).square())
 
 
 def cauchy(width: float = 2.385) -> Kernel:
     """Grows like a logarithm."""
-    square = width * width
+    square = _squared(width)
     return Kernel(lambda s: square * torch.log1p(s / square), lambda s: square / (s + square))
 
 

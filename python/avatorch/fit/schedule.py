@@ -19,6 +19,12 @@ class Stage:
     widen: float = 1.0
     """Robust kernels are wider by this, so that what is far away still pulls."""
 
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.widen > 0:
+            raise ValueError(
+                f"Stage: steps is {self.steps} and widen {self.widen}, expected 0 or more, and more than 0"
+            )
+
 
 def default_schedule(problem: Problem, steps: Sequence[int]) -> list[Stage]:
     """First where the body stands, then how, then everything, with robust kernels that narrow down.

@@ -87,13 +87,19 @@ def solve(
     began = time.perf_counter()
     solver = solver or LevenbergMarquardt()
     stages = list(schedule if schedule is not None else default_schedule(problem, solver.steps))
-    x, first, taken, saved, history, costs = _begin(problem, start, stages, solver, checkpoint)
+    fingerprint = _fingerprint(problem, stages, solver) if checkpoint else ""
+    x, first, taken, saved, history, costs = _begin(problem, start, stages, checkpoint, fingerprint)
     line = Progress(sum(stage.steps for stage in stages[first:]) - taken) if progress else None
     look_every = 1 if checkpoint or x.device.type == "cpu" else 5  # looking waits for the device
     total = 0
     for number in range(first, len(stages)):
         stage, title = stages[number], f"stage {number + 1}/{len(stages)}"
-        solver.begin(problem, stage, x, saved)
+        try:
+            solver.begin(problem, stage, x, saved)
+        except KeyError as error:
+            if saved is None:
+                raise
+            raise ValueError(f"{checkpoint}: this is no checkpoint of a fit: it has no {error}") from None
         saved, resumed, step = None, taken, taken
         while step < stage.steps:
             solver.step()
@@ -105,7 +111,7 @@ def solve(
             if watch:
                 watch(solver.x)
             if checkpoint:
-                _keep(checkpoint, problem, stages, solver, number, step, history)
+                _keep(checkpoint, fingerprint, solver, number, step, history)
             if line:
                 line.count(step - resumed)
                 line.step(title, step, stage.steps, history[-1])
@@ -121,20 +127,29 @@ def _begin(
     problem: Problem,
     start: Mapping[str, Tensor] | None,
     stages: list[Stage],
-    solver: Solver,
     checkpoint: str | os.PathLike[str] | None,
+    fingerprint: str,
 ) -> tuple[Tensor, int, int, dict[str, Tensor] | None, list[float], Tensor]:
     """Unknowns, the stage and its steps taken, what the solver saved, the history, and costs."""
     zeros = problem.body.v_template.new_zeros(problem.frames)
     if checkpoint and Path(checkpoint).exists():
         tensors, notes = files.load(checkpoint)
-        if notes.get("problem") != _fingerprint(problem, stages, solver):
+        if notes.get("problem") != fingerprint:
             raise ValueError(f"{checkpoint}: this checkpoint is of another fit; remove it to begin anew")
         try:
-            x, history = tensors.pop("x").to(problem.body.v_template), tensors.pop("history").tolist()
-            return x, int(notes["stage"]), int(notes["step"]), tensors, history, tensors.get("costs", zeros)
+            x, history = tensors.pop("x").to(problem.body.v_template), tensors.pop("history")
+            stage, step = notes["stage"], notes["step"]
         except KeyError as error:
             raise ValueError(f"{checkpoint}: this is no checkpoint of a fit: it has no {error}") from None
+        stood = stage in map(str, range(len(stages))) and step in map(str, range(stages[int(stage)].steps + 1))
+        if not stood or x.shape != (problem.frames, problem.unknowns.N) or history.ndim != 1:
+            raise ValueError(
+                f"{checkpoint}: this is no checkpoint of a fit: it stands at stage {stage[:20]}, step {step[:20]}, "
+                f"with x {list(x.shape)} and history {list(history.shape)}"
+            )
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"{checkpoint}: this is no checkpoint of a fit: x holds numbers that are not finite")
+        return x, int(stage), int(step), tensors, history.tolist(), tensors.get("costs", zeros)
     guess = first_guess(problem) if start is None else start
     x = problem.unknowns.join(guess)
     if not bool(x.isfinite().all()):
@@ -144,25 +159,38 @@ def _begin(
 
 def _keep(
     path: str | os.PathLike[str],
-    problem: Problem,
-    stages: list[Stage],
+    fingerprint: str,
     solver: Solver,
     stage: int,
     step: int,
     history: list[float],
 ) -> None:
     tensors = {**solver.saved(), "x": solver.x, "history": torch.tensor(history, dtype=torch.float64)}
-    notes = {"problem": _fingerprint(problem, stages, solver), "stage": str(stage), "step": str(step)}
+    notes = {"problem": fingerprint, "stage": str(stage), "step": str(step)}
     files.save(path, tensors, notes)
 
 
 def _fingerprint(problem: Problem, stages: list[Stage], solver: Solver) -> str:
-    """What must be the same for a checkpoint to fit: unknowns, frames, terms with their targets, stages, solver."""
+    """What must be the same for a checkpoint to fit: body, unknowns, what is fixed, terms, stages, solver."""
     digest = hashlib.sha256()
-    digest.update(repr((type(solver).__name__, problem.frames, problem.unknowns.slices, stages)).encode())
+
+    def add(*things: object) -> None:
+        for thing in things:
+            if isinstance(thing, Tensor):
+                digest.update(repr((thing.dtype, thing.shape)).encode())
+                digest.update(thing.detach().cpu().contiguous().numpy().tobytes())
+            else:
+                digest.update(repr(thing).encode())
+
+    unknowns, body = problem.unknowns, problem.whole
+    add(type(solver).__name__, problem.frames, unknowns.slices, unknowns.shared, unknowns.sequence, stages)
+    add(body.joint_names, body.v_template, *(part for item in sorted(problem.fixed.items()) for part in item))
+    probe = torch.tensor([0.1, 1.0, 10.0, 100.0])
     for term in problem.terms:
-        digest.update(repr((term.name, term.sigma)).encode())
-        for tensor in (getattr(term, "target", None), term.confidence):
-            if tensor is not None:
-                digest.update(repr((tensor.shape, float(tensor.double().sum()))).encode())
+        add(term.name, term.sigma, term.kernel.weight(probe) if term.kernel else None)
+        camera = getattr(term, "camera", None)
+        given = {**vars(term), **({} if camera is None else vars(camera))}
+        add(*(part for item in given.items() if isinstance(item[1], Tensor) for part in item))
+        chosen = getattr(term, "chosen", None)
+        add(None if isinstance(chosen, Tensor) else chosen)
     return digest.hexdigest()

@@ -74,10 +74,13 @@ def _archive(path: Path) -> dict[str, np.ndarray]:
 
 def _from_arrays(arrays: dict[str, np.ndarray], body: Body, sigma: float) -> Targets:
     def numbers(key: str, dimensions: int) -> Tensor:
+        if key not in arrays:
+            raise ValueError(f"{key} is missing")
         array = arrays[key]
         if array.dtype.kind not in "fiu" or array.ndim not in (dimensions, dimensions - 1):
             raise ValueError(f"{key} is {array.dtype} {list(array.shape)}, expected numbers of {dimensions} dimensions")
-        tensor = torch.from_numpy(array.astype(np.float32))
+        with np.errstate(over="ignore"):  # what is too large is infinite, and so missing
+            tensor = torch.from_numpy(array.astype(np.float32))
         return tensor if array.ndim == dimensions else tensor[None]
 
     def trust(key: str, dimensions: int) -> Tensor | None:
@@ -123,7 +126,10 @@ def _from_arrays(arrays: dict[str, np.ndarray], body: Body, sigma: float) -> Tar
             found.unknowns.append("expression")
     found.unknowns = [name for name in dict.fromkeys(found.unknowns) if name != "expression" or body.num_expressions]
     if "frame_rate" in arrays:
-        found.frame_rate = float(arrays["frame_rate"])
+        rate = arrays["frame_rate"]
+        if rate.size != 1 or rate.dtype.kind not in "fiu" or not 0 < rate.item() < np.inf:
+            raise ValueError(f"frame_rate is {rate.dtype} {list(rate.shape)}, expected one finite number above 0")
+        found.frame_rate = float(rate.item())
     return found
 
 
@@ -193,6 +199,8 @@ def _ply(data: bytes) -> np.ndarray:
     if not count.isdecimal() or not {"x", "y", "z"} <= set(names) or len(set(names)) != len(names):
         raise ValueError(f"its {count} vertices have {', '.join(names) or 'nothing'}, expected x, y and z")
     if formats == ["ascii"]:
+        if int(count) * len(names) > len(body):
+            raise ValueError(f"it says {count} vertices, and has {len(body)} bytes")
         words = body.split(maxsplit=int(count) * len(names))[: int(count) * len(names)]
         if len(words) != int(count) * len(names):
             raise ValueError(f"it says {count} vertices, and has {len(words)} numbers")

@@ -126,10 +126,10 @@ class Landmarks(PointTerm):
     ) -> None:
         self.target, confidence = known(target, confidence, "Landmarks")
         super().__init__(sigma, confidence, robust, name)
-        self.triangles, self.barycentric = triangles, barycentric
+        self.triangles, self.barycentric = on_surface(triangles, barycentric, self.target.shape[1], "Landmarks")
 
     def vertices(self, body: Body) -> Tensor | None:
-        return body.faces[self.triangles.to(body.faces.device)].flatten()
+        return corners_of(body, self.triangles, "Landmarks").flatten()
 
     def bind(self, problem: Problem) -> None:
         super().bind(problem)
@@ -162,19 +162,22 @@ class Vertices(PointTerm):
         self._moments: ConstantMoments | WeightedMoments | None = None
 
     def vertices(self, body: Body) -> Tensor | None:
+        whole = len(body.v_template)
+        chosen = torch.arange(whole) if self.chosen is None else self.chosen
+        numbers = not (chosen.is_floating_point() or chosen.dtype == torch.bool)
+        fits = numbers and chosen.shape == self.target.shape[1:2]
+        if not fits or bool(((chosen < 0) | (chosen >= whole)).any()):
+            raise ValueError(
+                f"Vertices: target has shape {list(self.target.shape)} and vertices has shape {list(chosen.shape)}, "
+                f"expected [frames, N, 3] and [N], numbers from 0 to {whole - 1}"
+            )
         return self.chosen
 
     def bind(self, problem: Problem) -> None:
         super().bind(problem)
         like = problem.whole.v_template
         self.target = self.target.to(like)
-        whole = len(like)
-        chosen = torch.arange(whole) if self.chosen is None else self.chosen
-        if chosen.shape != self.target.shape[1:2] or bool(((chosen < 0) | (chosen >= whole)).any()):
-            raise ValueError(
-                f"Vertices: target has shape {list(self.target.shape)} and vertices has shape {list(chosen.shape)}, "
-                f"expected [frames, N, 3] and [N], numbers from 0 to {whole - 1}"
-            )
+        chosen = torch.arange(len(like)) if self.chosen is None else self.chosen.long()
         corners = problem.place[chosen.to(like.device)]
         self.points = Points(corners=corners[None, :, None], shares=like.new_ones(1, len(chosen), 1))
         check_frames(self, self.target, problem)
@@ -191,7 +194,8 @@ class Vertices(PointTerm):
         self.shape = torch.cat([own, face]).to(body.v_template.device)
         trust = self.confidence if self.confidence is not None else torch.ones_like(body.v_template[None, :, 0])
         alike = self.kernel is None and bool((trust == trust[:1]).all())
-        if not alike or ConstantMoments.size(len(weighted.pairs), len(self.shape)) > MOST_CONSTANTS:
+        offset = "vertex_offsets" in problem.fixed  # of which the sums know nothing
+        if not alike or offset or ConstantMoments.size(len(weighted.pairs), len(self.shape)) > MOST_CONSTANTS:
             return weighted
         return ConstantMoments(body, trust[0], self.shape)
 
@@ -217,7 +221,7 @@ class Vertices(PointTerm):
                 torch.nn.functional.pad(v, (0, n - v.shape[1])) for v, n in zip(values, zeros.values(), strict=True)
             ]
             shape = torch.cat(values, 1)[:, self.shape]
-            chosen = (self.shape == columns.coefficients[:, None]).to(torch.uint8).argmax(1)
+            chosen = torch.searchsorted(self.shape, columns.coefficients)
             matrix = self._moments.normal_matrix(
                 state.body, shape, state.bones, 1 / self.sigma**2, columns.joints, chosen
             )
@@ -244,6 +248,27 @@ def numbers_of_joints(body: Body, chosen: Sequence[str | int] | Tensor | None, c
             f"{body.num_joints - 1}"
         )
     return torch.tensor(numbers, dtype=torch.long, device=body.v_template.device)
+
+
+def on_surface(triangles: Tensor, barycentric: Tensor | None, count: int, what: str) -> tuple[Tensor, Tensor]:
+    """Triangles [N] and barycentric coordinates [N, 3] of as many targets."""
+    if barycentric is None:
+        raise ValueError(f"{what}: triangles need barycentric, coordinates [{count}, 3]")
+    triangles, barycentric = torch.as_tensor(triangles), torch.as_tensor(barycentric)
+    if triangles.shape != (count,) or barycentric.shape != (count, 3) or not bool(barycentric.isfinite().all()):
+        raise ValueError(
+            f"{what}: triangles has shape {list(triangles.shape)} and barycentric {list(barycentric.shape)}, expected "
+            f"[{count}] and [{count}, 3], all finite"
+        )
+    return triangles.long(), barycentric
+
+
+def corners_of(body: Body, triangles: Tensor, what: str) -> Tensor:
+    """The vertices of some triangles, [N, 3]"""
+    most = len(body.faces) - 1
+    if bool(((triangles < 0) | (triangles > most)).any()):
+        raise ValueError(f"{what}: triangles has numbers that are not from 0 to {most}")
+    return body.faces[triangles.to(body.faces.device)]
 
 
 def check_frames(term: Term, target: Tensor, problem: Problem) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,6 +55,7 @@ class Term:
     views = 0  # of the camera that it looks through
     couples = False  # whether it ties frames together
     items = 1000  # N, or a guess
+    bound: weakref.ref[Problem] | None = None  # the problem that it was last bound to
 
     def __init__(
         self,
@@ -64,17 +66,23 @@ class Term:
     ) -> None:
         if not sigma > 0:
             raise ValueError(f"{type(self).__name__}: sigma is {sigma}, expected more than 0")
-        self.sigma, self.confidence, self.kernel = sigma, confidence, kernel(robust)
         self.name = name or type(self).__name__
+        self.sigma, self.kernel = sigma, kernel(robust)
+        self.confidence = None if confidence is None else _trusted(confidence, self.name)
 
     def vertices(self, body: Body) -> Tensor | None:
         """Which vertices it looks at; None for all."""
         return torch.zeros(0, dtype=torch.long)
 
     def bind(self, problem: Problem) -> None:
-        """Called once, when the problem is made."""
-        if self.confidence is not None:
-            self.confidence = self.confidence.to(problem.whole.v_template)
+        """Called when the problem is made, and again if another one had the term since."""
+        if self.confidence is None:
+            return
+        if len(self.confidence) not in (1, problem.frames):
+            raise ValueError(
+                f"{self.name}: confidence has shape {list(self.confidence.shape)}, expected [{problem.frames} or 1, N]"
+            )
+        self.confidence = self.confidence.to(problem.whole.v_template)
 
     def residuals(self, state: State) -> Tensor:
         """[B', N, D] in natural units."""
@@ -116,7 +124,7 @@ class Term:
         def along(direction: Tensor) -> Tensor:
             return torch.func.jvp(residuals, (here,), (direction.expand_as(here),))[1]
 
-        rows = torch.func.vmap(along, out_dims=-1, chunk_size=32)(directions)  # [B', N, D, n]
+        rows = torch.func.vmap(along, chunk_size=32)(directions).movedim(0, -1)  # [B', N, D, n]
         weights = self.weights(self.residuals(state), state)
         return normal_matrix(rows, weights)
 
@@ -125,7 +133,8 @@ class Residuals(Term):
     """Any function of the unknowns and the posed body: a pose prior such as VPoser, or a loss of your own.
 
     function(values, posed) -> [B, N] or [B, N, D], where values are the unknowns by name, [B, size], and posed is what
-    the body returned. It must be made of torch's differentiable operations, and treat frames apart.
+    the body returned. It must be made of torch's differentiable operations, and treat frames apart: it is also
+    asked about some of the frames, and values["frame"] [B] says which, so that data of your own are data[frame].
     """
 
     def __init__(
@@ -145,7 +154,14 @@ class Residuals(Term):
         return None if self.uses_body else super().vertices(body)
 
     def residuals(self, state: State) -> Tensor:
-        made = self.function(state.values, state.posed if self.uses_body else None)
+        frame = torch.arange(state.problem.frames, device=state.x.device)[state.rows]
+        made = self.function({**state.values, "frame": frame}, state.posed if self.uses_body else None)
+        items = None if self.confidence is None else self.confidence.shape[1]
+        if not isinstance(made, Tensor) or made.ndim not in (2, 3) or len(made) != len(state.x):
+            found = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise ValueError(f"{self.name}: the function returned {found}, expected [{len(state.x)}, N] or [.., N, D]")
+        if items not in (None, made.shape[1]):
+            raise ValueError(f"{self.name}: the function returned {list(made.shape)} for {items} confidences")
         return made[..., None] if made.ndim == 2 else made
 
 
@@ -162,12 +178,29 @@ def of_rows(values: Tensor, state: State) -> Tensor:
 
 def known(target: Tensor, confidence: Tensor | None, what: str) -> tuple[Tensor, Tensor | None]:
     """Targets [B, N, D] with zeros where they are missing (NaN or infinite), and a confidence of zero there."""
+    target = torch.as_tensor(target)
     if target.ndim != 3:
         raise ValueError(f"{what}: target has shape {list(target.shape)}, expected three dimensions, frames first")
-    if confidence is not None and (confidence.ndim != 2 or confidence.shape[1] != target.shape[1]):
-        raise ValueError(f"{what}: confidence has shape {list(confidence.shape)}, expected [*, {target.shape[1]}]")
+    if confidence is not None:
+        confidence = torch.as_tensor(confidence).to(target.device)
+        fits = confidence.ndim == 2 and confidence.shape[1] == target.shape[1]
+        if not fits or (1 != len(confidence) != len(target) != 1):
+            raise ValueError(
+                f"{what}: confidence has shape {list(confidence.shape)}, and target {list(target.shape)}, expected a "
+                f"number for each point, [frames or 1, {target.shape[1]}]"
+            )
     there = target.isfinite().all(-1)
     if bool(there.all()):
         return target, confidence
     target = torch.where(there[..., None], target, 0)
-    return target, there.to(target) if confidence is None else confidence * there
+    return target, there.to(target) if confidence is None else torch.where(there, confidence, 0)
+
+
+def _trusted(confidence: Tensor, what: str) -> Tensor:
+    """[B or 1, N], finite and not negative."""
+    confidence = torch.as_tensor(confidence)
+    if confidence.ndim != 2:
+        raise ValueError(f"{what}: confidence has shape {list(confidence.shape)}, expected [frames or 1, N]")
+    if not bool((confidence.isfinite() & (confidence >= 0)).all()):
+        raise ValueError(f"{what}: confidence holds negative, infinite or NaN numbers, expected finite ones from 0 on")
+    return confidence

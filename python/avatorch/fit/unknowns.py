@@ -67,7 +67,7 @@ class Unknowns:
             if name not in self.slices:
                 continue
             value = torch.as_tensor(value).to(like)
-            rows = value.reshape(1 if value.ndim <= 1 else value.shape[0], -1)
+            rows = value.reshape(1, -1) if value.ndim <= 1 else value.flatten(1)
             if rows.shape[0] not in (1, self.frames) or rows.shape[1] > self.sizes[name]:
                 raise ValueError(
                     f"fit: the start of {name} has shape {list(value.shape)}, expected "
@@ -121,6 +121,7 @@ def _numbered(sequence: Tensor | None, frames: int) -> Tensor:
     """Sequences counted from 0; by default there is one."""
     if sequence is None:
         return torch.zeros(frames, dtype=torch.long)
+    sequence = torch.as_tensor(sequence)
     if sequence.shape != (frames,):
         raise ValueError(
             f"fit: sequence has shape {list(sequence.shape)}, expected [{frames}], a number for each frame"

@@ -69,7 +69,7 @@ def read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.
         if dtype.hasobject or dtype.kind not in "fiubSU":
             raise ValueError(f"{key} holds {dtype}, expected numbers or text")
         size = math.prod(shape) * dtype.itemsize
-        if not (0 <= size <= info.file_size and all(length >= 0 for length in shape)):
+        if not (0 <= size <= info.file_size and all(type(length) is int and length >= 0 for length in shape)):
             raise ValueError(f"{key} says that it has {size} bytes, and has at most {info.file_size}")
         data = file.read(size)
     if len(data) != size:

@@ -25,6 +25,7 @@ mod face;
 pub mod model;
 #[cfg(feature = "python")]
 mod python;
+mod simd;
 #[cfg(feature = "torch")]
 mod torch;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::filter_bank::Filter;
-use super::float::{Float, Stage};
+use super::float::Float;
 use super::fourier;
 use super::framing::Frames;
 use super::options::{Energy, Guard, Layout, Log, Options, Preemphasis, Spectrum};
-use super::simd::{Lanes, Level, MOST_LANES, Registers};
 use super::window;
+use crate::simd::{Lanes, Level, MOST_LANES, Registers, Stage};
 
 /// The constants of a convention in one precision.
 pub(super) struct Tables<F: Float> {

@@ -4,10 +4,10 @@ use std::fmt::Debug;
 
 use super::samples::Sample;
 #[cfg(target_arch = "aarch64")]
-use super::simd::Neon;
+use crate::simd::Neon;
+use crate::simd::{self, Lanes, Level, Registers, Stage};
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512, Sse2};
-use super::simd::{Lanes, Level, Registers};
+use crate::simd::{Avx2, Avx512, Sse2};
 
 /// `f32`, for speed, or `f64`, for truth.
 pub trait Float: realfft::FftNum + PartialOrd + Default + Debug + sealed::Sealed {
@@ -36,12 +36,6 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
-}
-
-/// A piece of work that is written once and compiled for every kind of register.
-pub(super) trait Stage<F> {
-    /// Must be `#[inline(always)]`, as everything it calls, so that it is compiled with the caller's instructions.
-    fn run<V: Lanes<Float = F>>(self);
 }
 
 impl Float for f32 {
@@ -79,33 +73,8 @@ impl Float for f32 {
     }
     #[allow(private_bounds)]
     fn run<S: Stage<Self>>(level: Level, stage: S) {
-        match level {
-            // SAFETY: plans are made only at levels that `Level::require` has found on this processor.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { run_avx512(stage) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { run_avx2(stage) },
-            #[cfg(target_arch = "x86_64")]
-            _ => stage.run::<Sse2>(),
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => stage.run::<Neon>(),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => stage.run::<Self>(),
-        }
+        simd::run(level, stage);
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn run_avx512<S: Stage<f32>>(stage: S) {
-    stage.run::<Avx512>();
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2<S: Stage<f32>>(stage: S) {
-    stage.run::<Avx2>();
 }
 
 impl Float for f64 {

@@ -10,7 +10,7 @@
 //! The inner sums are 25 real transforms of 16 points, whose outputs p and 16 - p are conjugates: nine rows remain, two
 //! real (p = 0, 8) and seven complex. Each row is then a transform of 25 points, and every bin appears exactly once.
 
-use super::simd::Lanes;
+use crate::simd::Lanes;
 
 pub(super) const SAMPLES: usize = 400;
 pub(super) const BINS: usize = 201;

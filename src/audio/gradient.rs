@@ -21,8 +21,8 @@ use super::options::{DynamicRange, Guard, Layout, Log, Loudest, Options, Preemph
 use super::plan::{Plan, Workspace};
 use super::range::DEVIATION_GUARD;
 use super::samples::{Conditioning, Sample, Signal};
-use super::simd::Level;
 use super::window;
+use crate::simd::Level;
 
 /// The transposed steps of one convention.
 pub(super) struct Adjoint<F: Float> {

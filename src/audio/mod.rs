@@ -29,12 +29,12 @@ mod plan;
 mod range;
 mod resample;
 mod samples;
-mod simd;
 mod stream;
 mod wav;
 mod waveform;
 mod window;
 
+pub use crate::simd::Level;
 pub use batch::Clip;
 pub use dialect::Dialect;
 pub use float::Float;
@@ -45,7 +45,6 @@ pub use options::{
 pub use plan::{Plan, Workspace};
 pub use resample::{resample, resampled_length};
 pub use samples::Sample;
-pub use simd::Level;
 pub use stream::Stream;
 pub use wav::{Audio, load_wav, read_wav};
 pub use waveform::{Silence, normalize_waveform, trim_silence};

@@ -8,8 +8,8 @@ use super::float::Float;
 use super::options::{Layout, Options};
 use super::range::Finish;
 use super::samples::{Conditioning, Sample, Signal};
-use super::simd::Level;
 use super::window::window;
+use crate::simd::Level;
 
 /// Tables of one convention. Made once, never changed, shared by any number of threads.
 pub struct Plan<F: Float = f32> {

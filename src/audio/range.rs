@@ -1,8 +1,8 @@
 //! What follows the logarithm: the dynamic range below the loudest value, scale and offset, normalised bands.
 
-use super::float::{Float, Stage};
+use super::float::Float;
 use super::options::{DynamicRange, Layout, Loudest, Options};
-use super::simd::{Lanes, Level};
+use crate::simd::{Lanes, Level, Stage};
 
 /// The last step of a convention.
 #[derive(Clone, Copy, Debug)]

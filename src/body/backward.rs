@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::forward::read_pose;
 use super::kinematic_chain::parents_of;
 use super::skinning::{self, Skin, batched};
-use super::{pose, posed_skinning, slab};
+use super::{pose, pose_blend, posed_skinning, slab};
 use crate::Result;
 use crate::torch::{Arguments, Outputs, entry};
 
@@ -137,7 +137,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         let g_features = match (&posedirs, &g_v_posed, &in_slabs) {
             (_, _, Some(gradients)) => gradients.features.as_ref().map(Tensor::shallow_clone),
             (Some(posedirs), Some(g), None) if needs(Input::Pose) => {
-                Some(g.f_view([bodies, 3 * vertices])?.f_mm(&posedirs.f_tr()?)?)
+                Some(pose_blend::backward(&g.f_view([bodies, 3 * vertices])?, posedirs)?)
             }
             _ => None,
         };

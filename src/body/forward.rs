@@ -12,7 +12,7 @@ use tch::Tensor;
 
 use super::kinematic_chain::parents_of;
 use super::skinning::{Skin, batched, common_batch};
-use super::{pose, posed_skinning, slab};
+use super::{pose, pose_blend, posed_skinning, slab};
 use crate::torch::{Argument, Arguments, Outputs, entry};
 use crate::{Error, Result};
 
@@ -71,7 +71,7 @@ fn body_by_body(
         pose::forward(&inputs.skeleton(&joint_base, joint_dirs.as_ref(), model, model.posedirs.is_some(), None), args)?;
     let correctives = match (&skeleton.features, &model.posedirs) {
         (Some(features), Some(posedirs)) => {
-            Some(features.f_mm(posedirs)?.f_view([inputs.bodies, model.vertices, 3])?)
+            Some(pose_blend::forward(features, posedirs)?.f_view([inputs.bodies, model.vertices, 3])?)
         }
         _ => None,
     };

@@ -1,8 +1,12 @@
 //! The last phase of a body: `v_posed = v_shaped + pose correctives + offsets`, and its skinning; and that backwards.
 
+use std::array::from_fn;
+
+use num_traits::Zero;
 use tch::{Device, Tensor};
 
-use super::skinning::{Skin, blended, body_of, step};
+use super::skin::{Skinned, Unskinned};
+use super::skinning::{Skin, body_of, step, within_bodies};
 use super::{Real, for_real};
 use crate::Result;
 use crate::cuda::{Program, blocks_of};
@@ -85,28 +89,38 @@ pub(super) fn forward(rest: Rest<'_>, transforms: &Tensor, skin: &Skin, args: &A
         }
         _ => for_real!(v_shaped, T => {
             let (count, joints, bodies) = (skin.vertex_count() as usize, skin.joint_count as usize, bodies as usize);
-            let rows = skin.rows::<T>();
+            let rows = &skin.rows::<T>();
             let (v_shaped, transforms) = (elements::<T>(v_shaped), elements::<T>(transforms));
             let (offsets, transl) = (vertex_offsets.map(elements::<T>), transl.map(elements::<T>));
             let outputs = [(elements_mut::<T>(&mut v_posed), 3), (elements_mut::<T>(&mut vertices), 3)];
-            parallel::zip_rows(outputs, GRAIN, |at, [v, out]| {
-                let (body, vertex) = (at / count, at % count);
-                for i in 0..3 {
-                    let mut sum = v_shaped[3 * at + i];
-                    if let Some(offsets) = offsets {
-                        sum += body_of(offsets, 3 * count, bodies, body)[3 * vertex + i];
-                    }
-                    v[i] = if has_correctives { sum + v[i] } else { sum };
-                }
-                let m = blended(rows, vertex, &transforms[16 * joints * body..][..16 * joints]);
-                for row in 0..3 {
-                    let shift = transl.map_or(m[4 * row + 3], |transl| m[4 * row + 3] + body_of(transl, 3, bodies, body)[row]);
-                    out[row] = m[4 * row] * v[0] + m[4 * row + 1] * v[1] + m[4 * row + 2] * v[2] + shift;
+            parallel::zip_parts(outputs, GRAIN, |first, [v_posed, out]| {
+                let parts = within_bodies(first, v_posed, 3 * count).zip(within_bodies(first, out, 3 * count));
+                for ((body, first, v_posed), (_, _, out)) in parts {
+                    let range = 3 * first..3 * first + out.len();
+                    let v_shaped = &v_shaped[3 * count * body..][range.clone()];
+                    let offsets = offsets.map(|offsets| &body_of(offsets, 3 * count, bodies, body)[range]);
+                    pose(v_shaped, offsets, has_correctives, v_posed);
+                    T::run(Skinned {
+                        rows,
+                        first,
+                        vertices: v_posed,
+                        transforms: &transforms[16 * joints * body..][..16 * joints],
+                        shift: transl.map_or([T::zero(); 3], |transl| from_fn(|i| body_of(transl, 3, bodies, body)[i])),
+                        out,
+                    });
                 }
             });
         }),
     }
     Ok((v_posed, vertices))
+}
+
+/// `v_posed` of some vertices, which holds the correctives where there are any.
+fn pose<T: Real>(v_shaped: &[T], offsets: Option<&[T]>, has_correctives: bool, v_posed: &mut [T]) {
+    for (i, (sum, shaped)) in v_posed.iter_mut().zip(v_shaped).enumerate() {
+        let offset = offsets.map_or(*shaped, |offsets| *shaped + offsets[i]);
+        *sum = if has_correctives { offset + *sum } else { offset };
+    }
 }
 
 /// The gradient of `v_posed [B, V, 3]` from `grad_vertices` and what arrived at `v_posed` itself.
@@ -143,16 +157,24 @@ pub(super) fn backward(
         }
         _ => for_real!(grad_vertices, T => {
             let (count, joints) = (skin.vertex_count() as usize, skin.joint_count as usize);
-            let rows = skin.rows::<T>();
+            let rows = &skin.rows::<T>();
             let (g, transforms) = (elements::<T>(grad_vertices), elements::<T>(transforms));
             let arrived = arrived.map(elements::<T>);
-            parallel::zip_rows([(elements_mut::<T>(&mut grad), 3)], GRAIN, |at, [out]| {
-                let (body, vertex) = (at / count, at % count);
-                let m = blended(rows, vertex, &transforms[16 * joints * body..][..16 * joints]);
-                let g = &g[3 * at..3 * at + 3];
-                for column in 0..3 {
-                    let turned = m[column] * g[0] + m[4 + column] * g[1] + m[8 + column] * g[2];
-                    out[column] = arrived.map_or(turned, |arrived| turned + arrived[3 * at + column]);
+            parallel::rows(elements_mut::<T>(&mut grad), 3, GRAIN, |first, part| {
+                for (body, first, out) in within_bodies(first, part, 3 * count) {
+                    let begin = 3 * (count * body + first);
+                    let range = begin..begin + out.len();
+                    let arrived = arrived.map(|arrived| &arrived[range.clone()]);
+                    T::run(Unskinned {
+                        rows,
+                        first,
+                        gradient: &g[range],
+                        transforms: &transforms[16 * joints * body..][..16 * joints],
+                        out: &mut *out,
+                    });
+                    if let Some(arrived) = arrived {
+                        out.iter_mut().zip(arrived).for_each(|(sum, arrived)| *sum += *arrived);
+                    }
                 }
             });
         }),

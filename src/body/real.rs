@@ -3,6 +3,8 @@
 use num_traits::{Float, NumAssign};
 use tch::Kind;
 
+use crate::simd::{self, Level, Stage};
+
 pub(crate) trait Real: Float + NumAssign + Send + Sync + 'static {
     const KIND: Kind;
     /// The position of this type's kernel in a `Program`.
@@ -11,6 +13,8 @@ pub(crate) trait Real: Float + NumAssign + Send + Sync + 'static {
     const SERIES_TERMS: usize;
     /// A constant of a formula, rounded.
     fn of(value: f64) -> Self;
+    /// Runs a piece of work on matrices of 16 elements, for which registers of eight lanes are faster than wider ones.
+    fn run<S: Stage<Self>>(stage: S);
 }
 
 impl Real for f32 {
@@ -20,6 +24,9 @@ impl Real for f32 {
     fn of(value: f64) -> Self {
         value as f32
     }
+    fn run<S: Stage<Self>>(stage: S) {
+        simd::run(Level::Avx2.or_less(), stage);
+    }
 }
 
 impl Real for f64 {
@@ -28,6 +35,9 @@ impl Real for f64 {
     const SERIES_TERMS: usize = 10;
     fn of(value: f64) -> Self {
         value
+    }
+    fn run<S: Stage<Self>>(stage: S) {
+        stage.run::<Self>();
     }
 }
 

@@ -8,6 +8,7 @@ use num_traits::Zero;
 use smallvec::smallvec;
 use tch::{Device, Kind, Tensor};
 
+use super::skin::{Gathered, Matrix, Rows, Skinned};
 use super::{Real, for_real};
 use crate::cuda::{Program, blocks_of, launch_1d};
 use crate::torch::parallel::{self, elements, elements_mut};
@@ -81,11 +82,7 @@ impl Skin {
 
     /// For every vertex the `(joint, weight)` pairs, on the CPU. Joints out of range were refused by `check_joints`.
     pub(super) fn rows<T: Real>(&self) -> Rows<'_, T> {
-        Rows {
-            weights: elements(&self.weights),
-            joints: self.joints.as_ref().map(parallel::int32s),
-            influences: self.influences(),
-        }
+        Rows::new(elements(&self.weights), self.joints.as_ref().map(parallel::int32s), self.influences())
     }
 
     /// On the CPU a joint out of range is an error; the CUDA kernels skip it, as reading it here would wait for the GPU.
@@ -111,28 +108,26 @@ impl Skin {
     }
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
-    weights: &'a [T],
-    joints: Option<&'a [i32]>,
-    influences: usize,
-}
-
-impl<'a, T: Real> Rows<'a, T> {
-    fn of(self, vertex: usize) -> impl Iterator<Item = (usize, T)> + 'a {
-        let first = vertex * self.influences;
-        let joints = self.joints;
-        self.weights[first..first + self.influences].iter().enumerate().filter_map(move |(k, weight)| match joints {
-            Some(joints) => usize::try_from(joints[first + k]).ok().map(|joint| (joint, *weight)),
-            None => Some((k, *weight)),
-        })
-    }
-}
-
 /// Row `body` of a tensor whose batch may be 1.
 pub(super) fn body_of<T>(values: &[T], size: usize, bodies: usize, body: usize) -> &[T] {
     let first = if values.len() == size && bodies != 1 { 0 } else { body * size };
     &values[first..first + size]
+}
+
+/// Splits `part`, which begins at vertex `first` of all bodies' vertices, where bodies end: body, first vertex, values.
+pub(super) fn within_bodies<T>(
+    first: usize,
+    part: &mut [T], // [part, 3]
+    size: usize,    // 3 V
+) -> impl Iterator<Item = (usize, usize, &mut [T])> {
+    let (mut at, mut rest) = (3 * first, part);
+    std::iter::from_fn(move || {
+        let end = rest.len().min(size - at % size);
+        let (here, after) = std::mem::take(&mut rest).split_at_mut(end);
+        let found = (at / size, at % size / 3, here);
+        (at, rest) = (at + end, after);
+        (end > 0).then_some(found)
+    })
 }
 
 /// A batch of `bodies`, or 1 to be shared by all.
@@ -179,30 +174,23 @@ fn run(vertices: &Tensor, transforms: &Tensor, skin: &Skin, bodies: i64, args: &
         }
         _ => for_real!(vertices, T => {
             let (v_count, j_count) = (skin.vertex_count() as usize, skin.joint_count as usize);
-            let (rows, bodies) = (skin.rows::<T>(), bodies as usize);
+            let (rows, bodies) = (&skin.rows::<T>(), bodies as usize);
             let (vertices, transforms) = (elements::<T>(vertices), elements::<T>(transforms));
             parallel::rows(elements_mut::<T>(&mut out), 3, GRAIN, |first, part| {
-                for (i, out) in part.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                    let (body, vertex) = ((first + i) / v_count, (first + i) % v_count);
-                    let m = blended(rows, vertex, body_of(transforms, 16 * j_count, bodies, body));
-                    let v = &body_of(vertices, 3 * v_count, bodies, body)[3 * vertex..3 * vertex + 3];
-                    *out = [0, 4, 8].map(|row| m[row] * v[0] + m[row + 1] * v[1] + m[row + 2] * v[2] + m[row + 3]);
+                for (body, first, part) in within_bodies(first, part, 3 * v_count) {
+                    T::run(Skinned {
+                        rows,
+                        first,
+                        vertices: &body_of(vertices, 3 * v_count, bodies, body)[3 * first..][..part.len()],
+                        transforms: body_of(transforms, 16 * j_count, bodies, body),
+                        shift: [T::zero(); 3],
+                        out: part,
+                    });
                 }
             });
         }),
     }
     Ok(out)
-}
-
-/// `sum_j w_vj A_j`, the upper three rows.
-pub(super) fn blended<T: Real>(rows: Rows<'_, T>, vertex: usize, transforms: &[T]) -> [T; 12] {
-    let mut sum = [T::zero(); 12];
-    for (joint, weight) in rows.of(vertex) {
-        for (total, entry) in sum.iter_mut().zip(&transforms[16 * joint..16 * joint + 12]) {
-            *total += weight * *entry;
-        }
-    }
-    sum
 }
 
 // out_j = sum_v w_vj g_v [v; 1]^T, the gradient of the transforms; their last row is zero
@@ -238,30 +226,34 @@ pub(super) fn run_transforms(
             kernel.launch_if_any(blocks, THREADS, 0, &params, args.stream())?;
         }
         _ => for_real!(vectors, T => {
-            let rows = skin.rows::<T>();
+            let rows = &skin.rows::<T>();
             let (v_count, j_count, bodies) = (skin.vertex_count() as usize, skin.joint_count as usize, bodies as usize);
             let (vectors, vertices) = (elements::<T>(vectors), elements::<T>(vertices));
             // Partial sums over fixed ranges of vertices, added in order: the same bits for any number of threads.
             let parts = v_count.div_ceil(GRAIN);
-            let mut partial = vec![T::zero(); bodies * parts * j_count * 12];
+            let mut partial = vec![Matrix([T::zero(); 16]); bodies * parts * j_count];
             if partial.is_empty() {
                 return Ok(out);
             }
-            parallel::rows(&mut partial, j_count * 12, 1, |first, sums| {
-                for (i, sums) in sums.chunks_exact_mut(j_count * 12).enumerate() {
-                    let (body, part) = ((first + i) / parts, (first + i) % parts);
-                    let g = body_of(vectors, 3 * v_count, bodies, body);
-                    let v = body_of(vertices, 3 * v_count, bodies, body);
-                    for vertex in part * GRAIN..((part + 1) * GRAIN).min(v_count) {
-                        accumulate(&mut sums[..], rows, vertex, &g[3 * vertex..], &v[3 * vertex..]);
-                    }
+            parallel::rows(&mut partial, j_count, 1, |first, sums| {
+                for (i, sums) in sums.chunks_exact_mut(j_count).enumerate() {
+                    let (body, first) = ((first + i) / parts, (first + i) % parts * GRAIN);
+                    let range = 3 * first..3 * (first + GRAIN).min(v_count);
+                    T::run(Gathered {
+                        rows,
+                        first,
+                        gradient: &body_of(vectors, 3 * v_count, bodies, body)[range.clone()],
+                        vertices: &body_of(vertices, 3 * v_count, bodies, body)[range],
+                        sums,
+                    });
                 }
             });
             parallel::rows(elements_mut::<T>(&mut out), j_count * 16, 1, |first, out| {
                 for (i, out) in out.chunks_exact_mut(j_count * 16).enumerate() {
-                    for sums in partial[(first + i) * parts * j_count * 12..].chunks_exact(j_count * 12).take(parts) {
-                        for (out, sums) in out.chunks_exact_mut(16).zip(sums.chunks_exact(12)) {
-                            out.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+                    for sums in partial[(first + i) * parts * j_count..].chunks_exact(j_count).take(parts) {
+                        for (out, Matrix(sums)) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+                            // The last row is zero, whatever the numbers are.
+                            out[..12].iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
                         }
                     }
                 }
@@ -269,15 +261,6 @@ pub(super) fn run_transforms(
         }),
     }
     Ok(out)
-}
-
-fn accumulate<T: Real>(sums: &mut [T], rows: Rows<'_, T>, vertex: usize, g: &[T], v: &[T]) {
-    let outer: [T; 12] = std::array::from_fn(|i| if i % 4 == 3 { g[i / 4] } else { g[i / 4] * v[i % 4] });
-    for (joint, weight) in rows.of(vertex) {
-        for (sum, entry) in sums[12 * joint..12 * joint + 12].iter_mut().zip(outer) {
-            *sum += weight * entry;
-        }
-    }
 }
 
 // out_vk = sum over bodies of g_v . A_j [v; 1], the gradient of the weights

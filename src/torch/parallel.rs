@@ -1,6 +1,8 @@
 //! Loops on torch's own threads, so that `torch.set_num_threads` holds and no second pool competes.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -45,9 +47,64 @@ pub(crate) fn rows<T: Send, F: Fn(usize, &mut [T]) + Sync>(output: &mut [T], row
     });
 }
 
+/// Splits the columns of `output`, whose rows have `row` elements, and calls `body(part)` for each part.
+pub(crate) fn columns<T: Send, F: Fn(Columns<'_, T>) + Sync>(
+    output: &mut [T],
+    row: usize,
+    step: usize,
+    grain: usize,
+    body: F,
+) {
+    assert!(row > 0 && output.len().is_multiple_of(row), "output is made of whole rows");
+    let base = Shared(output.as_mut_ptr());
+    let rows = output.len() / row;
+    ranges(row.div_ceil(step), grain, |begin, end| {
+        let base = &base;
+        body(Columns { base: base.0, rows, row, range: begin * step..(end * step).min(row), output: PhantomData });
+    });
+}
+
+/// Some columns of a matrix, which nobody else has.
+pub(crate) struct Columns<'a, T> {
+    base: *mut T,
+    rows: usize,
+    row: usize,
+    pub(crate) range: Range<usize>,
+    output: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Columns<'_, T> {
+    /// The part of a row that lies in these columns and in `range`.
+    pub(crate) fn of_row(&mut self, row: usize, range: Range<usize>) -> &mut [T] {
+        assert!(row < self.rows && range.start >= self.range.start && range.end <= self.range.end);
+        // SAFETY: checked: inside the output and inside the columns that are only ours.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.row + range.start), range.len()) }
+    }
+}
+
 /// Outputs whose rows belong together: calls `body(index, one row of each)` for every index. An output with rows of no
 /// elements takes part with an empty row.
 pub(crate) fn zip_rows<T: Send, const N: usize, F>(outputs: [(&mut [T], usize); N], grain: usize, body: F)
+where
+    F: Fn(usize, [&mut [T]; N]) + Sync,
+{
+    let rows: [usize; N] = outputs.each_ref().map(|(_, row)| *row);
+    zip_parts(outputs, grain, |first, mut parts| {
+        let count = parts.iter().zip(rows).filter(|(_, row)| *row > 0).map(|(part, row)| part.len() / row).max();
+        for index in first..first + count.unwrap_or(0) {
+            let mut rows = rows.iter();
+            body(
+                index,
+                parts
+                    .each_mut()
+                    .map(|part| part.split_off_mut(..*rows.next().expect("a size each")).expect("a row each")),
+            );
+        }
+    });
+}
+
+/// As `zip_rows`, with all rows of a thread at once: calls `body(index of the first rows, those rows of each)`.
+pub(crate) fn zip_parts<T: Send, const N: usize, F>(outputs: [(&mut [T], usize); N], grain: usize, body: F)
 where
     F: Fn(usize, [&mut [T]; N]) + Sync,
 {
@@ -58,15 +115,12 @@ where
     let bases = outputs.map(|(all, row)| (Shared(all.as_mut_ptr()), row));
     ranges(count, grain, |begin, end| {
         let bases = &bases;
-        for index in begin..end {
+        let part = |i: usize| {
+            let (base, row): &(Shared<T>, usize) = &bases[i];
             // SAFETY: ranges are disjoint and every output has `count` rows.
-            body(
-                index,
-                std::array::from_fn(|i| unsafe {
-                    std::slice::from_raw_parts_mut(bases[i].0.0.add(index * bases[i].1), bases[i].1)
-                }),
-            );
-        }
+            unsafe { std::slice::from_raw_parts_mut(base.0.add(begin * row), (end - begin) * row) }
+        };
+        body(begin, std::array::from_fn(part));
     });
 }
 

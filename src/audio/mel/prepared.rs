@@ -9,8 +9,8 @@ use crate::audio::gradient::Adjoint;
 use crate::audio::options::Options;
 use crate::audio::plan::Plan;
 use crate::audio::samples::Sample;
-use crate::audio::simd::Level;
 use crate::body::Real;
+use crate::simd::Level;
 
 /// Conventions in use at a time, for which plans are kept.
 const RECENT_PLANS: usize = 16;

@@ -1,4 +1,4 @@
-//! Four, eight and sixteen frames on x86-64.
+//! Four, eight and sixteen lanes on x86-64.
 
 // Every second name of the instruction set.
 #[allow(clippy::wildcard_imports)]
@@ -14,14 +14,14 @@ const ROOT_HALF: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
 macro_rules! register {
     (
         $(#[$doc:meta])* $name:ident($inner:ty) x $count:literal:
-        $add:ident $sub:ident $mul:ident $mul_add:ident $max:ident $sqrt:ident $splat:ident $store:ident $columns:ident
+        $add:ident $sub:ident $mul:ident $mul_add:ident $max:ident $sqrt:ident $splat:ident $load:ident $store:ident $columns:ident
         $to_bits:ident $from_bits:ident $splat_bits:ident $sub_bits:ident $left:ident $right:ident $to_float:ident
         $if_finite:ident
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         #[repr(transparent)]
-        pub(in crate::audio) struct $name($inner);
+        pub(crate) struct $name($inner);
 
         impl Add for $name {
             type Output = Self;
@@ -85,6 +85,12 @@ macro_rules! register {
                 logarithm::log10(self)
             }
             #[inline(always)]
+            fn load(from: &[f32]) -> Self {
+                assert!(from.len() >= Self::COUNT);
+                // SAFETY: as for `add`, and the elements are there.
+                unsafe { Self($load(from.as_ptr())) }
+            }
+            #[inline(always)]
             fn store(self, to: &mut [f32]) {
                 assert!(to.len() >= Self::COUNT);
                 // SAFETY: as for `add`, and there is room.
@@ -93,7 +99,7 @@ macro_rules! register {
             #[inline(always)]
             fn columns(from: &[f32], stride: usize) -> [Self; 4] {
                 assert!(from.len() >= (Self::COUNT - 1) * stride + 4);
-                // SAFETY: as for `add`, and the last frame's four samples are inside.
+                // SAFETY: as for `add`, and the last row's four elements are inside.
                 let [a, b, c, d] = unsafe { $columns(from.as_ptr(), stride) };
                 [Self(a), Self(b), Self(c), Self(d)]
             }
@@ -120,29 +126,29 @@ macro_rules! register {
 }
 
 register!(
-    /// Four frames; multiplication and addition round separately.
+    /// Four lanes; multiplication and addition round separately.
     Sse2(__m128) x 4:
-    _mm_add_ps _mm_sub_ps _mm_mul_ps mul_add_4 _mm_max_ps _mm_sqrt_ps _mm_set1_ps _mm_storeu_ps columns_4
+    _mm_add_ps _mm_sub_ps _mm_mul_ps mul_add_4 _mm_max_ps _mm_sqrt_ps _mm_set1_ps _mm_loadu_ps _mm_storeu_ps columns_4
     _mm_castps_si128 _mm_castsi128_ps _mm_set1_epi32 _mm_sub_epi32 _mm_slli_epi32 _mm_srai_epi32 _mm_cvtepi32_ps
     if_finite_4
 );
 register!(
-    /// Eight frames.
+    /// Eight lanes.
     Avx2(__m256) x 8:
-    _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps _mm256_max_ps _mm256_sqrt_ps _mm256_set1_ps _mm256_storeu_ps
-    columns_8 _mm256_castps_si256 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_sub_epi32 _mm256_slli_epi32
+    _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps _mm256_max_ps _mm256_sqrt_ps _mm256_set1_ps _mm256_loadu_ps
+    _mm256_storeu_ps columns_8 _mm256_castps_si256 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_sub_epi32 _mm256_slli_epi32
     _mm256_srai_epi32 _mm256_cvtepi32_ps if_finite_8
 );
 register!(
-    /// Sixteen frames.
+    /// Sixteen lanes.
     Avx512(__m512) x 16:
-    _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps _mm512_max_ps _mm512_sqrt_ps _mm512_set1_ps _mm512_storeu_ps
-    columns_16 _mm512_castps_si512 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_sub_epi32 _mm512_slli_epi32
+    _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps _mm512_max_ps _mm512_sqrt_ps _mm512_set1_ps _mm512_loadu_ps
+    _mm512_storeu_ps columns_16 _mm512_castps_si512 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_sub_epi32 _mm512_slli_epi32
     _mm512_srai_epi32 _mm512_cvtepi32_ps if_finite_16
 );
 
 // The functions below are inlined into the methods above, which see to their conditions: the instructions exist, and
-// four floats can be read at every frame, `stride` floats apart.
+// four floats can be read at every row, `stride` floats apart.
 
 #[inline(always)]
 unsafe fn mul_add_4(a: __m128, b: __m128, c: __m128) -> __m128 {
@@ -171,7 +177,7 @@ unsafe fn if_finite_16(x: __m512, value: __m512, infinity: __m512) -> __m512 {
     unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, infinity), x, value) }
 }
 
-/// Transposes four frames of four samples.
+/// Transposes four rows of four elements.
 #[inline(always)]
 unsafe fn columns_4(row: *const f32, stride: usize) -> [__m128; 4] {
     // SAFETY: see above.
@@ -225,7 +231,7 @@ unsafe fn columns_16(row: *const f32, stride: usize) -> [__m512; 4] {
     }
 }
 
-/// Four samples of this frame and of the fourth after it.
+/// Four elements of this row and of the fourth after it.
 #[inline(always)]
 unsafe fn pair(row: *const f32, stride: usize) -> __m256 {
     // SAFETY: see above.
@@ -235,14 +241,14 @@ unsafe fn pair(row: *const f32, stride: usize) -> __m256 {
     }
 }
 
-/// Four samples of this frame and of the fourth, eighth and twelfth after it.
+/// Four elements of this row and of the fourth, eighth and twelfth after it.
 #[inline(always)]
 unsafe fn four(row: *const f32, stride: usize) -> __m512 {
     // SAFETY: see above.
     unsafe {
-        let frames = _mm512_castps128_ps512(_mm_loadu_ps(row));
-        let frames = _mm512_insertf32x4::<1>(frames, _mm_loadu_ps(row.add(4 * stride)));
-        let frames = _mm512_insertf32x4::<2>(frames, _mm_loadu_ps(row.add(8 * stride)));
-        _mm512_insertf32x4::<3>(frames, _mm_loadu_ps(row.add(12 * stride)))
+        let rows = _mm512_castps128_ps512(_mm_loadu_ps(row));
+        let rows = _mm512_insertf32x4::<1>(rows, _mm_loadu_ps(row.add(4 * stride)));
+        let rows = _mm512_insertf32x4::<2>(rows, _mm_loadu_ps(row.add(8 * stride)));
+        _mm512_insertf32x4::<3>(rows, _mm_loadu_ps(row.add(12 * stride)))
     }
 }

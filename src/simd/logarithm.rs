@@ -26,7 +26,7 @@ const LOG10_E_HIGH: f64 = 0.434_570_312_5;
 const LOG10_E_LOW: f64 = std::f64::consts::LOG10_E - LOG10_E_HIGH;
 
 #[inline(always)]
-pub(super) fn ln<V: Bits>(x: V) -> V {
+pub(crate) fn ln<V: Bits>(x: V) -> V {
     let (z, exponent, rest) = parts(x);
     let small = exponent.mul_add(V::constant(LN_2_LOW), rest);
     x.if_finite(exponent.mul_add(V::constant(LN_2_HIGH), z + small))
@@ -34,7 +34,7 @@ pub(super) fn ln<V: Bits>(x: V) -> V {
 
 /// Rounded once, where the product of `ln` and log10(e) would be rounded twice.
 #[inline(always)]
-pub(super) fn log10<V: Bits>(x: V) -> V {
+pub(crate) fn log10<V: Bits>(x: V) -> V {
     let (z, exponent, rest) = parts(x);
     let small = exponent.mul_add(V::constant(LOG10_2_LOW), rest * V::constant(std::f64::consts::LOG10_E));
     let small = z.mul_add(V::constant(LOG10_E_LOW), small);

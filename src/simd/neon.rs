@@ -1,4 +1,4 @@
-//! Four frames on 64-bit ARM, where these instructions are always present.
+//! Four lanes on 64-bit ARM, where these instructions are always present.
 
 // Every second name of the instruction set.
 #[allow(clippy::wildcard_imports)]
@@ -10,10 +10,10 @@ use super::{Bits, Lanes, logarithm};
 /// 1/sqrt(2): mantissas are counted from here, so that their logarithms lie around zero.
 const ROOT_HALF: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
 
-/// Four frames.
+/// Four lanes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(in crate::audio) struct Neon(float32x4_t);
+pub(crate) struct Neon(float32x4_t);
 
 // SAFETY of every block below: NEON is part of the architecture, and each slice is measured before its pointer is used.
 
@@ -79,6 +79,12 @@ impl Lanes for Neon {
     #[inline(always)]
     fn log10(self) -> Self {
         logarithm::log10(self)
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        assert!(from.len() >= Self::COUNT);
+        // SAFETY: see above.
+        unsafe { Self(vld1q_f32(from.as_ptr())) }
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

@@ -7,13 +7,13 @@ use crate::{Error, Result};
 /// The instructions that the kernels use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every processor of the architecture has: SSE2 on x86-64, one frame at a time elsewhere.
+    /// What every processor of the architecture has: SSE2 on x86-64, one lane elsewhere.
     Baseline,
-    /// Four frames at a time on 64-bit ARM.
+    /// Four lanes on 64-bit ARM.
     Neon,
-    /// Eight frames at a time.
+    /// Eight lanes.
     Avx2,
-    /// Sixteen frames at a time.
+    /// Sixteen lanes.
     Avx512,
 }
 
@@ -22,7 +22,12 @@ impl Level {
 
     /// The fastest level of this processor.
     pub fn best() -> Self {
-        Self::ALL.into_iter().rev().find(|level| level.is_available()).unwrap_or(Self::Baseline)
+        Self::Avx512.or_less()
+    }
+
+    /// The fastest level of this processor that is no wider than this one.
+    pub(crate) fn or_less(self) -> Self {
+        Self::ALL.into_iter().rev().find(|level| *level <= self && level.is_available()).unwrap_or(Self::Baseline)
     }
 
     pub fn is_available(self) -> bool {

@@ -1,8 +1,8 @@
-//! One frame at a time: float64, and float32 where the architecture has nothing wider.
+//! One lane: float64, and float32 where the architecture has nothing wider.
 
 use super::{Bits, Lanes, logarithm};
 
-macro_rules! one_frame {
+macro_rules! one_lane {
     ($float:ident, $ln:path, $log10:path) => {
         impl Lanes for $float {
             type Float = Self;
@@ -37,6 +37,10 @@ macro_rules! one_frame {
                 $log10(self)
             }
             #[inline(always)]
+            fn load(from: &[Self]) -> Self {
+                from[0]
+            }
+            #[inline(always)]
             fn store(self, to: &mut [Self]) {
                 to[0] = self;
             }
@@ -48,8 +52,8 @@ macro_rules! one_frame {
     };
 }
 
-one_frame!(f64, f64::ln, f64::log10);
-one_frame!(f32, logarithm::ln, logarithm::log10);
+one_lane!(f64, f64::ln, f64::log10);
+one_lane!(f32, logarithm::ln, logarithm::log10);
 
 impl Bits for f32 {
     #[inline(always)]

@@ -164,10 +164,7 @@ mod tests {
     const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (63, 5, 3), (131, 7, 7), (200, 55, 4)];
 
     /// Every result as float64 from the formulas: skinned, unskinned, gathered.
-    fn expected(
-        (weights, joints, g, v, transforms): (&[f64], &[i32], &[f64], &[f64], &[f64]),
-        influences: usize,
-    ) -> [Vec<f64>; 3] {
+    fn expected([weights, g, v, transforms]: &[Vec<f64>; 4], joints: &[i32], influences: usize) -> [Vec<f64>; 3] {
         let count = v.len() / 3;
         let (mut skinned, mut unskinned) = (vec![0.0; 3 * count], vec![0.0; 3 * count]);
         let mut gathered = vec![0.0; transforms.len()];
@@ -201,8 +198,7 @@ mod tests {
             let joint = |i: usize| if dense { i % influences } else { (i * 7 + i / 5) % joint_count } as i32;
             let joints: Vec<i32> =
                 (0..count * influences).map(|i| if !dense && i % 11 == 0 { -1 } else { joint(i) }).collect();
-            let [weights, g, v, transforms] = &of_all;
-            let exact = expected((weights, &joints, g, v, transforms), influences);
+            let exact = expected(&of_all, &joints, influences);
             let narrow = of_all.each_ref().map(|all| all.iter().map(|value| *value as f32).collect::<Vec<_>>());
             let [weights, g, v, transforms] = &narrow;
             let rows = &Rows::new(weights, (!dense).then_some(&joints), influences);

@@ -77,8 +77,11 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
             load_wav(path)
         assert "\n" not in str(caught.value)
     path.write_bytes(good + bytes(8))
-    with pytest.raises(ValueError, match="is 5 Hz, expected 1000 to 768000"):
+    with pytest.raises(ValueError, match=r"broken\.wav: the rate resampled to is 5 Hz, expected 1000 to 768000"):
         load_wav(path, 5)
+    path.write_bytes(good[:24] + struct.pack("<II", 999983, 2 * 999983) + good[32:] + bytes(8))
+    with pytest.raises(ValueError, match=r"broken\.wav: the rate resampled from is 999983 Hz, expected 1000 to 768000"):
+        load_wav(path, 16000)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +97,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "1.88 s -> [40, 187]" in capsys.readouterr().out
     assert cli.main(["mel", files[0], "--dialect", "kaldi", "--out", files[1], "--png", files[2]]) == 0
     assert np.load(files[1]).shape == (186, 23)
+    energetic = ["--set", "energy=raw", "dither=1e-5"]
+    assert cli.main(["mel", files[0], "--dialect", "kaldi", *energetic, "--out", files[1], "--png", files[2]]) == 0
+    assert np.load(files[1]).shape == (186, 24)
     assert cli.main(["mel", str(tmp_path / "none.wav")]) == 1
     assert "avatorch mel: " in capsys.readouterr().err
 

@@ -4,6 +4,8 @@
 
 #include <torch/library.h>
 
+#include <limits>
+
 #include "autocast.h"
 #include "border.h"
 #include "node.h"
@@ -57,9 +59,12 @@ static Tensor log_mel_cuda(const Tensor& waveform, const Tensor& window, const T
                            const OptionalTensor& lengths, Text convention) {
   const Convention c = convention_of(convention);
   if (c.energy == 0) return log_mel_kernel(waveform, window, filters, bands, lengths, convention);
+  const int64_t features = c.frame_major ? -1 : -2;
   const Tensor of_bands = log_mel_kernel(waveform, window, filters, bands, lengths, without_energy(convention));
   const Tensor of_energy = energy_formula({waveform, window, filters, bands, lengths}, c);
-  return at::cat({of_energy, of_bands}, c.frame_major ? -1 : -2);
+  // A clip that is too short for its edges is not a number in any feature; only the kernel looks.
+  const Tensor refused = of_bands.slice(features, 0, 1).isnan();
+  return at::cat({of_energy.masked_fill(refused, std::numeric_limits<double>::quiet_NaN()), of_bands}, features);
 }
 
 static Tensor log_mel_backward_cuda(const Tensor& grad, const Tensor& waveform, const Tensor& window,

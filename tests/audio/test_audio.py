@@ -58,6 +58,32 @@ def test_wav_files(tmp_path: Path, subtype: str, scale: int, channels: int) -> N
     assert other.sample_rate == 16000 and other.samples.shape == (channels, -(-1001 * 16000 // 22050))
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
+def test_wav_files_with_the_longer_header(tmp_path: Path, subtype: str) -> None:
+    samples = np.random.default_rng(3).uniform(-0.9, 0.9, (101, 2))
+    soundfile.write(tmp_path / "a.wav", samples, 16000, format="WAVEX", subtype=subtype)
+    stored, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    assert np.array_equal(load_wav(tmp_path / "a.wav").samples.T.numpy(), stored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        ("WAV", "DOUBLE"),
+        ("WAV", "ULAW"),
+        ("WAV", "IMA_ADPCM"),
+        ("RF64", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+    ],
+)
+def test_other_formats_are_sentences(tmp_path: Path, kind: str, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 16000, format=kind, subtype=subtype)
+    with pytest.raises(ValueError, match=r"a\.wav: not a WAV file: ") as caught:
+        load_wav(tmp_path / "a.wav")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_resampled_file_is_torchaudios_almost(tmp_path: Path) -> None:
     samples = speech(44100, 44100)
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")

@@ -326,15 +326,22 @@ std::array<Tensor, 3> log_mel_backward_formula(const Tensor& grad, const MelInpu
   }
   const Steps s(inputs, c);
   const Tensor of_features = back_through_scale(s, s.where_own(s.by_frame(grad)));
-  Tensor of_frames = at::zeros_like(s.windowed), of_raw, of_bank = at::zeros_like(filters);
+  Tensor of_frames, of_raw, of_bank;
   if (c.n_mels > 0) {
     const Tensor of_mel = back_through_log(s, back_through_range(s, of_features.slice(-1, c.energy != 0)));
     of_bank = at::where(s.in_band, at::matmul(of_mel.transpose(1, 2), s.magnitude).sum(0), 0.0);
     of_frames = back_through_fourier(s, at::matmul(of_mel, s.bank));
+  } else {
+    of_bank = at::zeros_like(filters);
+    of_frames = at::zeros_like(s.windowed);
   }
   if (c.energy != 0) {
     const Tensor of_measured = back_through_energy(s, of_features.slice(-1, 0, 1));
-    (c.energy == 1 ? of_raw : of_frames) = c.energy == 1 ? of_measured : of_frames + of_measured;
+    if (c.energy == 1) {
+      of_raw = of_measured;
+    } else {
+      of_frames = of_frames + of_measured;
+    }
   }
   const Tensor of_window =
       (of_frames * s.prepared).sum(0).sum(0).slice(0, c.first_weight, c.first_weight + c.win_length);

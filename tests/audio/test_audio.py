@@ -92,7 +92,7 @@ def test_a_resampled_file_is_torchaudios_almost(tmp_path: Path) -> None:
     assert (found - theirs)[200:-200].abs().max() <= 0.02 * theirs.abs().max()
 
 
-def test_broken_files_are_sentences(tmp_path: Path) -> None:
+def test_broken_files_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.wav"
     with pytest.raises(FileNotFoundError, match=r"broken\.wav"):
         load_wav(path)
@@ -102,6 +102,11 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"broken\.wav: ") as caught:
             load_wav(path)
         assert "\n" not in str(caught.value)
+    soundfile.write(path, np.array([0.0, 0.5, np.nan, 0.5], np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"broken\.wav: sample 2 is NaN, expected a finite number"):
+        load_wav(path)
+    assert cli.main(["mel", str(path)]) == 1
+    assert "avatorch mel: " in (told := capsys.readouterr().err) and "sample 2 is NaN" in told
     path.write_bytes(good + bytes(8))
     with pytest.raises(ValueError, match=r"broken\.wav: the rate resampled to is 5 Hz, expected 1000 to 768000"):
         load_wav(path, 5)

@@ -282,6 +282,15 @@ Tensor back_through_energy(const Steps& s, const Tensor& grad) {
   return s.measured * at::where(passes, 2 * grad / s.energy.clamp_min(s.c.energy_floor), 0.0);
 }
 
+// Adds what stands in frames up at the samples that they were cut from, [clip, sample + 1].
+Tensor folded(const Steps& s, const Tensor& frames) {
+  const Tensor values = frames.reshape_symint({s.clips, s.frames * s.c.frame_length}), index = s.flat(s.index);
+  const Tensor zeros = at::zeros_symint({s.clips, s.samples + 1}, values.options());
+  if (s.c.n_mels > 0) return zeros.scatter_add(1, index, values);
+  // Energies alone stand in for a kernel: no atomics, so that they repeat bit for bit.
+  return zeros.index_put({at::arange(s.clips, index.options()).unsqueeze(1), index}, values, true);
+}
+
 // Gradients of windowed frames, and of raw ones where their energy is measured, to those of the waveform.
 Tensor back_through_frames(const Steps& s, Tensor grad, const Tensor& of_raw, const Tensor& waveform) {
   const Convention& c = s.c;
@@ -293,9 +302,7 @@ Tensor back_through_frames(const Steps& s, Tensor grad, const Tensor& of_raw, co
   }
   if (of_raw.defined()) grad = grad + of_raw;
   if (c.remove_dc) grad = grad - grad.mean(-1, true);
-  grad = at::where(s.inside, grad, 0.0).reshape_symint({s.clips, s.frames * c.frame_length});
-  const Tensor zeros = at::zeros_symint({s.clips, s.samples + 1}, grad.options());
-  const Tensor conditioned = zeros.scatter_add(1, s.flat(s.index), grad);
+  const Tensor conditioned = folded(s, at::where(s.inside, grad, 0.0));
   Tensor of_samples = conditioned.slice_symint(1, 0, s.samples);
   if (c.preemphasis == 2) of_samples = of_samples - c.preemphasis_coefficient * conditioned.slice(1, 1);
   if (s.used.defined()) of_samples = at::where(s.used, of_samples, 0.0);

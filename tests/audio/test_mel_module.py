@@ -81,8 +81,9 @@ def test_a_clip_without_samples_is_what_pads_it(device: str) -> None:
     assert MelSpectrogram("kaldi").to(device)(torch.zeros(3, 399, device=device)).shape == (3, 0, 23)
 
 
-def test_results_repeat_bit_for_bit(device: str) -> None:
-    mel = MelSpectrogram("whisper", loudest="batch").to(device)
+@pytest.mark.parametrize(("dialect", "option"), [("whisper", {"loudest": "batch"}), ("kaldi", {"energy": "raw"})])
+def test_results_repeat_bit_for_bit(dialect: str, option: dict[str, str], device: str) -> None:
+    mel = MelSpectrogram(dialect, **option).to(device)
     clips = torch.randn(4, 9000, device=device, requires_grad=True)
     runs = [[values, *torch.autograd.grad(values.sin().sum(), clips)] for values in (mel(clips) for _ in range(3))]
     assert all(torch.equal(one, other) for run in runs[1:] for one, other in zip(run, runs[0], strict=True))

@@ -62,15 +62,19 @@ fn load_wav(py: Python<'_>, path: PathBuf, sample_rate: Option<u32>) -> PyResult
         let audio = audio::load_wav(&path)?;
         let rate = sample_rate.unwrap_or(audio.sample_rate);
         let channel = |c| audio.samples.iter().skip(c).step_by(audio.n_channels).copied().collect::<Vec<f32>>();
+        let named = |error| match error {
+            crate::Error::Value(text) => crate::Error::Value(format!("{}: {text}", path.display())),
+            other => other,
+        };
         let channels = (0..audio.n_channels)
-            .map(|c| audio::resample(&channel(c), audio.sample_rate, rate))
+            .map(|c| audio::resample(&channel(c), audio.sample_rate, rate).map_err(named))
             .collect::<crate::Result<Vec<_>>>()?;
         let shape = [audio.n_channels, channels[0].len()];
         Ok((PyArray(Array::new(&shape, &channels.concat())?), rate))
     })
 }
 
-/// What a mel convention says of rates and sizes.
+/// What a mel convention says of rates, sizes and noise.
 #[pyfunction]
 fn mel_options<'py>(py: Python<'py>, convention: &str) -> PyResult<Bound<'py, PyDict>> {
     let options: audio::Options = convention.parse()?;
@@ -79,6 +83,10 @@ fn mel_options<'py>(py: Python<'py>, convention: &str) -> PyResult<Bound<'py, Py
     known.set_item("n_fft", options.n_fft)?;
     known.set_item("hop_length", options.hop_length)?;
     known.set_item("n_mels", options.n_mels)?;
+    known.set_item("n_features", options.n_features())?;
+    known.set_item("input_scale", options.input_scale)?;
+    known.set_item("dither", options.dither)?;
+    known.set_item("dither_seed", options.dither_seed)?;
     known.set_item("frame_major", options.layout == audio::Layout::FrameMajor)?;
     Ok(known)
 }

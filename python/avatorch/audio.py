@@ -21,6 +21,8 @@ class MelSpectrogram(nn.Module):
     `options` are those of docs/mel.md: `n_mels=128`, `padding="append:480000"`, `loudest="batch"`, ... The window and
     the filters are float64 buffers, rounded where they are used. To learn them, make them parameters:
     `mel.filters = nn.Parameter(mel.filters)`.
+
+    With `dither` every call adds new noise from torch's generator; `dither=0` for results that repeat.
     """
 
     window: Tensor  # [win_length]
@@ -34,30 +36,47 @@ class MelSpectrogram(nn.Module):
         known = _native.mel_options(self.convention)
         self.sample_rate: int = known["sample_rate"]
         self.n_mels: int = known["n_mels"]
+        self.n_features: int = known["n_features"]  # the bands, and the energy
         self.hop_length: int = known["hop_length"]
         self.frame_major: bool = known["frame_major"]
+        self.dither: float = known["dither"]
+        self.input_scale: float = known["input_scale"]
+        if known["dither_seed"]:
+            raise ValueError(
+                f"dither_seed is {known['dither_seed']}, expected none: the noise comes from torch's generator, which "
+                "torch.manual_seed seeds"
+            )
+        # What is left for the operator: noise is added to the scaled samples before it.
+        self._after_noise: str = f"{self.convention} input_scale=1 dither=0" if self.dither else self.convention
         for name, table in zip(("window", "filters", "bands"), self._tables(), strict=True):
             self.register_buffer(name, table, persistent=False)
 
-    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, waveform: Tensor, lengths: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """`waveform` is [..., samples]: floats, or integers, which are scaled to [-1, 1).
 
         With `lengths` [...], int64, clips have their own numbers of samples; what follows is not read, and frames that
-        a clip does not have are zero. The result is [..., n_mels, frames], or [..., frames, n_mels] for kaldi.
+        a clip does not have are zero. The result is [..., n_features, frames], or [..., frames, n_features] for kaldi.
+        `generator` draws the noise of `dither` in place of torch's own.
         """
         if not waveform.is_floating_point():
             waveform = waveform.to(torch.get_default_dtype()) / -torch.iinfo(waveform.dtype).min
+        if self.dither:
+            noise = torch.normal(
+                0.0, self.dither, waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device
+            )
+            waveform = self.input_scale * waveform + noise
         result: Tensor = torch.ops.mel.log_mel(
-            waveform, self.window, self.filters, self.bands, lengths, self.convention
+            waveform, self.window, self.filters, self.bands, lengths, self._after_noise
         )
         return result
 
     def count_frames(self, samples: int) -> int:
         """Frames of a clip of so many samples."""
         clip = torch.empty(samples, device="meta")
-        shape = torch.ops.mel.log_mel(
-            clip, *(table.to("meta") for table in self._tables()), None, self.convention
-        ).shape
+        tables = (table.to("meta") for table in self._tables())
+        shape = torch.ops.mel.log_mel(clip, *tables, None, self._after_noise).shape
         return int(shape[0] if self.frame_major else shape[1])
 
     def extra_repr(self) -> str:
@@ -65,7 +84,7 @@ class MelSpectrogram(nn.Module):
         return self.convention
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        tables: tuple[Tensor, Tensor, Tensor] = torch.ops.mel.tables(self.convention)
+        tables: tuple[Tensor, Tensor, Tensor] = torch.ops.mel.tables(self._after_noise)
         return tables
 
     def _apply(self, fn: Any, recurse: bool = True) -> MelSpectrogram:

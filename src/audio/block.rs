@@ -156,10 +156,7 @@ impl<F: Float> Tables<F> {
             frame_part
         };
         if self.remove_dc {
-            let mean = F::rounded(input.iter().map(|x| x.widened()).sum::<f64>() / input.len() as f64);
-            for x in &mut *input {
-                *x = *x - mean;
-            }
+            subtract_mean(input);
         }
         let raw_energy = self.energy_of(input, true);
         if let Some(a) = self.preemphasis {
@@ -183,9 +180,16 @@ impl<F: Float> Tables<F> {
     }
 
     fn log_energy(&self, energy: F) -> F {
-        let floor = self.energy.map_or(0.0, |energy| energy.floor).max(f64::from(f32::EPSILON));
+        let floor = self.energy.map_or(0.0, Energy::least);
         let energy = energy.widened();
         F::rounded(if energy < floor { floor.ln() } else { energy.ln() })
+    }
+}
+
+pub(super) fn subtract_mean<F: Float>(frame: &mut [F]) {
+    let mean = F::rounded(frame.iter().map(|x| x.widened()).sum::<f64>() / frame.len() as f64);
+    for x in frame {
+        *x = *x - mean;
     }
 }
 

@@ -203,6 +203,7 @@ mod tests {
             ("whisper window=hanning", "window is \"hanning\", expected hann, hann_symmetric"),
             ("whisper padding=480000", "padding is \"480000\", expected none, to:<samples>"),
             ("whisper n_mels=0", "n_mels is 0, expected 1 to 4096"),
+            ("whisper energy=raw", "there is an energy and a dynamic_range of 8, expected one of them"),
             ("whisper f_max=9000", "expected 0 <= f_min < f_max <= 8000 Hz"),
         ] {
             let error = text.parse::<Options>().map(|_| ()).unwrap_err().to_string();

@@ -14,10 +14,11 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
 use crate::Result;
 
+use super::block::subtract_mean;
 use super::filter_bank::Filter;
 use super::float::Float;
 use super::framing::Frames;
-use super::options::{DynamicRange, Guard, Layout, Log, Loudest, Options, Preemphasis, Spectrum};
+use super::options::{DynamicRange, Energy, Guard, Layout, Log, Loudest, Options, Preemphasis, Spectrum};
 use super::plan::{Plan, Workspace};
 use super::range::DEVIATION_GUARD;
 use super::samples::{Conditioning, Sample, Signal};
@@ -118,7 +119,7 @@ impl<F: Float + Sample> Adjoint<F> {
 
     /// What each frame's values are raised to.
     fn floors(&self, logs: &[F], loudest: f64) -> Vec<f64> {
-        let n_frames = logs.len() / self.options.n_mels;
+        let n_frames = logs.len() / self.options.n_features();
         match self.options.dynamic_range {
             None => vec![f64::NEG_INFINITY; n_frames],
             Some(DynamicRange { below, loudest: Loudest::Constant(value) }) => {
@@ -166,8 +167,8 @@ impl<F: Float + Sample> Adjoint<F> {
         }
         let n_frames = floors.len();
         let n = n_frames as f64;
-        for mel in 0..self.options.n_mels {
-            let places = || (0..n_frames).map(|frame| (self.place(mel, frame, n_frames), floors[frame]));
+        for feature in 0..self.options.n_features() {
+            let places = || (0..n_frames).map(|frame| (self.place(feature, frame, n_frames), floors[frame]));
             let value = |(i, floor): (usize, f64)| self.options.scale * logs[i].widened().max(floor);
             let mean = places().map(value).sum::<f64>() / n;
             let squares: f64 = places().map(|place| (value(place) - mean).powi(2)).sum();
@@ -184,52 +185,55 @@ impl<F: Float + Sample> Adjoint<F> {
         }
     }
 
-    fn place(&self, mel: usize, frame: usize, n_frames: usize) -> usize {
+    fn place(&self, feature: usize, frame: usize, n_frames: usize) -> usize {
         match self.options.layout {
-            Layout::MelMajor => mel * n_frames + frame,
-            Layout::FrameMajor => frame * self.options.n_mels + mel,
+            Layout::MelMajor => feature * n_frames + frame,
+            Layout::FrameMajor => frame * self.options.n_features() + feature,
         }
     }
 
     fn frame_of(&self, place: usize, n_frames: usize) -> usize {
         match self.options.layout {
             Layout::MelMajor => place % n_frames,
-            Layout::FrameMajor => place / self.options.n_mels,
+            Layout::FrameMajor => place / self.options.n_features(),
         }
     }
 
     /// Gradients of logarithms to gradients of samples, [sample].
     pub(super) fn through_frames(&self, clip: &Back<'_, F>, grad_samples: &mut [F]) -> Result<()> {
         let length = self.options.padded_length(clip.samples.len())?;
-        let n_frames = clip.logs.len() / self.options.n_mels;
+        let n_frames = clip.logs.len() / self.options.n_features();
         let signal = Signal::new(clip.samples, length, self.conditioning, self.frames);
         let mut samples = vec![F::ZERO; self.frames.length];
         let mut input = self.forward.make_input_vec();
         let mut spectrum = self.forward.make_output_vec();
         let mut scratch = self.forward.make_scratch_vec();
         let mut inverse_scratch = self.inverse.make_scratch_vec();
+        let mut of_energy = vec![F::ZERO; if self.options.energy.is_some() { self.frames.length } else { 0 }];
         // Of the conditioned samples, and of the one echo that pre-emphasis leaves in appended zeros.
         let mut conditioned = vec![F::ZERO; length.min(clip.samples.len() + 1)];
         for frame in 0..n_frames {
-            let of_logs = |mel| clip.grad[self.place(mel, frame, n_frames)];
-            if (0..self.filters.len()).all(|mel| of_logs(mel) == F::ZERO) {
+            let of_features = |feature| clip.grad[self.place(feature, frame, n_frames)];
+            if (0..self.options.n_features()).all(|feature| of_features(feature) == F::ZERO) {
                 continue;
             }
             let start = self.frames.start(frame);
-            let own = signal.region(start, &mut samples);
-            self.logs.tables.prepare(own.unwrap_or(&samples), &mut input);
+            let own = signal.region(start, &mut samples).unwrap_or(&samples);
+            let energy = self.logs.tables.prepare(own, &mut input);
+            if let Some(kind) = self.options.energy {
+                self.through_energy(kind, of_features(0), energy, (own, &input), &mut of_energy);
+            }
+            let of_logs = |mel| of_features(self.options.n_features() - self.filters.len() + mel);
             self.forward.process_with_scratch(&mut input, &mut spectrum, &mut scratch).expect("sizes of one plan");
             self.through_filters(of_logs, &mut spectrum);
             self.inverse
                 .process_with_scratch(&mut spectrum, &mut input, &mut inverse_scratch)
                 .expect("sizes of one plan, and real ends");
-            self.through_preparation(&mut input[..self.frames.length]);
+            self.through_preparation(&mut input[..self.frames.length], &of_energy);
             let of_frame = &input[..self.frames.length];
             let inside = usize::try_from(start).ok().and_then(|at| conditioned.get_mut(at..at + of_frame.len()));
             if let Some(under) = inside {
-                for (sum, &g) in under.iter_mut().zip(of_frame) {
-                    *sum = *sum + g;
-                }
+                add(under, of_frame);
                 continue;
             }
             for (i, &g) in of_frame.iter().enumerate() {
@@ -277,8 +281,26 @@ impl<F: Float + Sample> Adjoint<F> {
         }
     }
 
-    /// The gradient of a windowed frame to that of its samples.
-    fn through_preparation(&self, frame: &mut [F]) {
+    /// The gradient of a frame's log energy to that of the samples it was measured on: of the frame, or of the frame
+    /// under the window.
+    fn through_energy(&self, kind: Energy, grad: F, energy: F, (frame, windowed): (&[F], &[F]), to: &mut [F]) {
+        let energy = energy.widened();
+        let slope = if energy < kind.least() { 0.0 } else { 2.0 * grad.widened() / energy };
+        to.copy_from_slice(if kind.raw { frame } else { &windowed[..to.len()] });
+        if kind.raw && self.options.remove_dc {
+            subtract_mean(to);
+        }
+        for x in to {
+            *x = F::rounded(x.widened() * slope);
+        }
+    }
+
+    /// The gradients of a windowed frame, and of the samples under its energy, to that of its samples.
+    fn through_preparation(&self, frame: &mut [F], of_energy: &[F]) {
+        let raw = self.options.energy.is_some_and(|energy| energy.raw);
+        if !raw {
+            add(frame, of_energy);
+        }
         for (g, &weight) in frame.iter_mut().zip(&self.window) {
             *g = *g * weight;
         }
@@ -289,12 +311,18 @@ impl<F: Float + Sample> Adjoint<F> {
                 frame[i - 1] = frame[i - 1] - a * frame[i];
             }
         }
-        if self.options.remove_dc {
-            let mean = F::rounded(frame.iter().map(|g| g.widened()).sum::<f64>() / frame.len() as f64);
-            for g in frame {
-                *g = *g - mean;
-            }
+        if raw {
+            add(frame, of_energy);
         }
+        if self.options.remove_dc {
+            subtract_mean(frame);
+        }
+    }
+}
+
+fn add<F: Float>(sums: &mut [F], values: &[F]) {
+    for (sum, &value) in sums.iter_mut().zip(values) {
+        *sum = *sum + value;
     }
 }
 

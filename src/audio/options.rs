@@ -182,6 +182,13 @@ pub enum Layout {
     FrameMajor,
 }
 
+impl Energy {
+    /// What keeps the logarithm away from zero: the floor, or Kaldi's own.
+    pub(super) fn least(self) -> f64 {
+        self.floor.max(f64::from(f32::EPSILON))
+    }
+}
+
 /// No convention comes near these; they keep hostile values from asking for memory.
 const MOST_POINTS: usize = 1 << 16;
 const MOST_MELS: usize = 1 << 12;
@@ -242,6 +249,11 @@ impl Options {
             if value < 0.0 {
                 return Err(Error::Value(format!("{name} is {value}, expected zero or more")));
             }
+        }
+        if let (Some(_), Some(DynamicRange { below, .. })) = (self.energy, self.dynamic_range) {
+            return Err(Error::Value(format!(
+                "there is an energy and a dynamic_range of {below}, expected one of them: no program has both"
+            )));
         }
         self.validate_guard()?;
         let (low, high, nyquist) = (self.f_min, self.highest_frequency(), f64::from(self.sample_rate) / 2.0);

@@ -4,6 +4,8 @@
 
 #include <torch/library.h>
 
+#include <limits>
+
 #include "autocast.h"
 #include "border.h"
 #include "node.h"
@@ -47,6 +49,34 @@ static Tensor log_mel_backward_kernel(const Tensor& grad, const Tensor& waveform
                                       Text convention) {
   return enter<1>(avatorch_log_mel_backward, {&grad, &waveform, &window, &filters, &bands, lend(lengths)}, {},
                   convention)[0];
+}
+
+// The GPU's kernels have no energies: the formula measures them.
+
+static std::string without_energy(Text convention) { return std::string(convention) + " energy=none"; }
+
+static Tensor log_mel_cuda(const Tensor& waveform, const Tensor& window, const Tensor& filters, const Tensor& bands,
+                           const OptionalTensor& lengths, Text convention) {
+  const Convention c = convention_of(convention);
+  if (c.energy == 0) return log_mel_kernel(waveform, window, filters, bands, lengths, convention);
+  const int64_t features = c.frame_major ? -1 : -2;
+  const Tensor of_bands = log_mel_kernel(waveform, window, filters, bands, lengths, without_energy(convention));
+  const Tensor of_energy = energy_formula({waveform, window, filters, bands, lengths}, c);
+  // A clip that is too short for its edges is not a number in any feature; only the kernel looks.
+  const Tensor refused = of_bands.slice(features, 0, 1).isnan();
+  return at::cat({of_energy.masked_fill(refused, std::numeric_limits<double>::quiet_NaN()), of_bands}, features);
+}
+
+static Tensor log_mel_backward_cuda(const Tensor& grad, const Tensor& waveform, const Tensor& window,
+                                    const Tensor& filters, const Tensor& bands, const OptionalTensor& lengths,
+                                    Text convention) {
+  const Convention c = convention_of(convention);
+  if (c.energy == 0) return log_mel_backward_kernel(grad, waveform, window, filters, bands, lengths, convention);
+  const int64_t features = c.frame_major ? -1 : -2;
+  const Tensor through_bands = log_mel_backward_kernel(grad.slice(features, 1), waveform, window, filters, bands,
+                                                       lengths, without_energy(convention));
+  return through_bands +
+         energy_backward_formula(grad.slice(features, 0, 1), {waveform, window, filters, bands, lengths}, c);
 }
 
 // Shapes alone, with symbolic sizes.
@@ -125,10 +155,10 @@ TORCH_LIBRARY_FRAGMENT(mel, library) {
       "log_mel_backward(Tensor grad, Tensor waveform, Tensor window, Tensor filters, Tensor bands, Tensor? lengths, "
       "str convention) -> Tensor",
       tags);
-  for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
-    library.impl("log_mel", key, log_mel_kernel);
-    library.impl("log_mel_backward", key, log_mel_backward_kernel);
-  }
+  library.impl("log_mel", c10::DispatchKey::CPU, log_mel_kernel);
+  library.impl("log_mel_backward", c10::DispatchKey::CPU, log_mel_backward_kernel);
+  library.impl("log_mel", c10::DispatchKey::CUDA, log_mel_cuda);
+  library.impl("log_mel_backward", c10::DispatchKey::CUDA, log_mel_backward_cuda);
   library.impl("log_mel", c10::DispatchKey::Meta, log_mel_meta);
   library.impl("log_mel_backward", c10::DispatchKey::Meta, log_mel_backward_meta);
   library.impl("log_mel", c10::DispatchKey::Autograd, log_mel_autograd);

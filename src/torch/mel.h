@@ -29,6 +29,7 @@ struct Convention {
   int64_t guard;        // 0 at least, 1 plus guard_value
   int64_t loudest;      // whose: a Loudest
   int64_t normalize_bands;
+  int64_t energy;  // 0 none, 1 before pre-emphasis and window, 2 after
   int64_t frame_major;
   double input_scale;
   double preemphasis_coefficient;
@@ -36,8 +37,12 @@ struct Convention {
   double guard_value;
   double range_below;
   double range_constant;
+  double energy_floor;  // above zero
   double scale;
   double offset;
+
+  // Values of a frame: its energy, if that is asked for, and its bands.
+  int64_t n_features() const { return n_mels + (energy != 0); }
 };
 
 enum Beyond : int64_t { kNothing, kZero, kReflect, kMirror };
@@ -58,10 +63,14 @@ struct MelInputs {
   const OptionalTensor& lengths;  // [...]
 };
 
-// [..., n_mels, frame], or [..., frame, n_mels]: the sizes of the result.
+// [..., n_features, frame], or [..., frame, n_features]: the sizes of the result.
 std::vector<c10::SymInt> log_mel_sizes(const Convention& convention, const Tensor& waveform);
 
 Tensor log_mel_formula(const MelInputs& inputs, const Convention& convention);
+
+// The energies alone, [..., 1, frame] or [..., frame, 1], and their gradient to that of the waveform.
+Tensor energy_formula(const MelInputs& inputs, Convention convention);
+Tensor energy_backward_formula(const Tensor& grad, const MelInputs& inputs, Convention convention);
 
 // Gradients of waveform, window and filters.
 std::array<Tensor, 3> log_mel_backward_formula(const Tensor& grad, const MelInputs& inputs,

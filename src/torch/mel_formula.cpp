@@ -36,8 +36,8 @@ std::vector<SymInt> log_mel_sizes(const Convention& c, const Tensor& waveform) {
   TORCH_CHECK_VALUE(waveform.dim() > 0, "mel::log_mel: waveform has shape [], expected [..., samples]");
   auto sizes = waveform.sym_sizes().vec();
   const SymInt frames = frame_count(c, sizes.back());
-  sizes.back() = c.frame_major ? frames : SymInt(c.n_mels);
-  sizes.push_back(c.frame_major ? SymInt(c.n_mels) : frames);
+  sizes.back() = c.frame_major ? frames : SymInt(c.n_features());
+  sizes.push_back(c.frame_major ? SymInt(c.n_features()) : frames);
   return sizes;
 }
 
@@ -54,8 +54,11 @@ struct Steps {
   Tensor counts;     // [1|clip, 1, 1], how many these are
   Tensor bank;       // [band, bin], filters within their bands
   Tensor in_band;    // [band, bin]
+  Tensor measured;   // [clip, frame, frame sample], the samples under the energy
+  Tensor energy;     // [clip, frame, 1]; undefined without one
   Tensor prepared;   // [clip, frame, frame sample], before the window
   Tensor weights;    // [frame sample]
+  Tensor windowed;   // [clip, frame, frame sample]
   Tensor spectrum;   // [clip, frame, bin], complex
   Tensor magnitude;  // [clip, frame, bin], or power
   Tensor mel;        // [clip, frame, band]
@@ -72,8 +75,10 @@ struct Steps {
     frames = frame_count(c, samples);
     places(inputs);
     frame(inputs);
-    filter(inputs);
-    range();
+    if (c.n_mels > 0) {
+      filter(inputs);
+      range();
+    }
   }
 
   void places(const MelInputs& inputs) {
@@ -118,16 +123,22 @@ struct Steps {
     const Tensor gathered = conditioned.gather(1, flat(index)).view_symint({clips, frames, c.frame_length});
     prepared = at::where(inside, gathered, 0.0);
     if (c.remove_dc) prepared = prepared - prepared.mean(-1, true);
+    const Tensor raw = prepared;
     if (c.preemphasis == 1) {
       const Tensor before = at::cat({prepared.slice(-1, 0, 1), prepared.slice(-1, 0, -1)}, -1);
       prepared = prepared - c.preemphasis_coefficient * before;
     }
     const int64_t after = c.frame_length - c.first_weight - c.win_length;
     weights = at::constant_pad_nd(inputs.window.to(x.scalar_type()), {c.first_weight, after});
-    spectrum = at::fft_rfft(prepared * weights, c.n_fft);
+    windowed = prepared * weights;
+    if (c.energy != 0) {
+      measured = c.energy == 1 ? raw : windowed;
+      energy = measured.square().sum(-1, true);
+    }
   }
 
   void filter(const MelInputs& inputs) {
+    spectrum = at::fft_rfft(windowed, c.n_fft);
     magnitude = at::view_as_real(spectrum).square().sum(-1);
     if (c.magnitude_epsilon >= 0) {
       magnitude = root(magnitude + c.magnitude_epsilon);
@@ -172,7 +183,12 @@ struct Steps {
     return tensor.expand_symint({clips, frames, c.frame_length}).reshape_symint({clips, frames * c.frame_length});
   }
 
-  Tensor raised() const { return floors.defined() ? at::maximum(logs, floors) : logs; }
+  // Logarithms of energy and bands, [clip, frame, feature]. No convention has a range beside an energy.
+  Tensor features() const {
+    if (c.energy == 0) return floors.defined() ? at::maximum(logs, floors) : logs;
+    const Tensor log_energy = energy.clamp_min(c.energy_floor).log();
+    return c.n_mels > 0 ? at::cat({log_energy, logs}, -1) : log_energy;
+  }
 
   Tensor where_own(const Tensor& tensor) const { return own.defined() ? at::where(own, tensor, 0.0) : tensor; }
 
@@ -195,22 +211,27 @@ struct Steps {
     return ordered.reshape_symint(log_mel_sizes(c, waveform));
   }
   Tensor by_frame(const Tensor& grad) const {
-    if (c.frame_major) return grad.reshape_symint({clips, frames, c.n_mels});
-    return grad.reshape_symint({clips, c.n_mels, frames}).transpose(1, 2);
+    if (c.frame_major) return grad.reshape_symint({clips, frames, c.n_features()});
+    return grad.reshape_symint({clips, c.n_features(), frames}).transpose(1, 2);
   }
 };
 
-// Gradients of values to those of logarithms.
-Tensor back_through_range(const Steps& s, Tensor grad) {
+// Gradients of values to those of features.
+Tensor back_through_scale(const Steps& s, Tensor grad) {
   const Convention& c = s.c;
   if (c.normalize_bands) {
-    const auto [rest, deviation] = s.centred(c.scale * s.raised());
+    const auto [rest, deviation] = s.centred(c.scale * s.features());
     const Tensor divisor = deviation + kDeviationGuard, some = deviation.gt(0);
     const Tensor along = (grad * rest).sum(1, true) / (s.counts - 1).clamp_min(1);
     const Tensor slope = at::where(some, along / (at::where(some, deviation, 1.0) * divisor), 0.0);
     grad = s.where_own(grad - grad.sum(1, true) / s.counts - slope * rest) / divisor;
   }
-  grad = c.scale * grad;
+  return c.scale * grad;
+}
+
+// Gradients of raised logarithms to those of the logarithms.
+Tensor back_through_range(const Steps& s, Tensor grad) {
+  const Convention& c = s.c;
   if (!s.floors.defined()) return grad;
   const auto dtype = grad.scalar_type();
   const Tensor above = s.logs.gt(s.floors).to(dtype) + 0.5 * s.logs.eq(s.floors).to(dtype);
@@ -255,8 +276,23 @@ Tensor back_through_fourier(const Steps& s, Tensor grad) {
   return at::fft_irfft(s.spectrum * (grad * once), c.n_fft, -1, "forward").slice(-1, 0, c.frame_length);
 }
 
-// Gradients of windowed frames to those of the waveform.
-Tensor back_through_frames(const Steps& s, Tensor grad, const Tensor& waveform) {
+// Gradients of log energies to those of the samples that they were measured on.
+Tensor back_through_energy(const Steps& s, const Tensor& grad) {
+  const Tensor passes = s.energy.ge(s.c.energy_floor);
+  return s.measured * at::where(passes, 2 * grad / s.energy.clamp_min(s.c.energy_floor), 0.0);
+}
+
+// Adds what stands in frames up at the samples that they were cut from, [clip, sample + 1].
+Tensor folded(const Steps& s, const Tensor& frames) {
+  const Tensor values = frames.reshape_symint({s.clips, s.frames * s.c.frame_length}), index = s.flat(s.index);
+  const Tensor zeros = at::zeros_symint({s.clips, s.samples + 1}, values.options());
+  if (s.c.n_mels > 0) return zeros.scatter_add(1, index, values);
+  // Energies alone stand in for a kernel: no atomics, so that they repeat bit for bit.
+  return zeros.index_put({at::arange(s.clips, index.options()).unsqueeze(1), index}, values, true);
+}
+
+// Gradients of windowed frames, and of raw ones where their energy is measured, to those of the waveform.
+Tensor back_through_frames(const Steps& s, Tensor grad, const Tensor& of_raw, const Tensor& waveform) {
   const Convention& c = s.c;
   grad = grad * s.weights;
   if (c.preemphasis == 1) {
@@ -264,10 +300,9 @@ Tensor back_through_frames(const Steps& s, Tensor grad, const Tensor& waveform) 
     const Tensor from_first = at::constant_pad_nd(grad.slice(-1, 0, 1), {0, c.frame_length - 1});
     grad = grad - c.preemphasis_coefficient * (from_next + from_first);
   }
+  if (of_raw.defined()) grad = grad + of_raw;
   if (c.remove_dc) grad = grad - grad.mean(-1, true);
-  grad = at::where(s.inside, grad, 0.0).reshape_symint({s.clips, s.frames * c.frame_length});
-  const Tensor zeros = at::zeros_symint({s.clips, s.samples + 1}, grad.options());
-  const Tensor conditioned = zeros.scatter_add(1, s.flat(s.index), grad);
+  const Tensor conditioned = folded(s, at::where(s.inside, grad, 0.0));
   Tensor of_samples = conditioned.slice_symint(1, 0, s.samples);
   if (c.preemphasis == 2) of_samples = of_samples - c.preemphasis_coefficient * conditioned.slice(1, 1);
   if (s.used.defined()) of_samples = at::where(s.used, of_samples, 0.0);
@@ -282,7 +317,7 @@ Tensor log_mel_formula(const MelInputs& inputs, const Convention& c) {
   const Tensor nothing = at::zeros_symint(log_mel_sizes(c, inputs.waveform), inputs.waveform.options());
   if (is_empty(nothing)) return nothing;
   const Steps s(inputs, c);
-  Tensor values = c.scale * s.raised() + c.offset;
+  Tensor values = c.scale * s.features() + c.offset;
   if (c.normalize_bands) {
     const auto [rest, deviation] = s.centred(values);
     values = rest / (deviation + kDeviationGuard);
@@ -297,13 +332,38 @@ std::array<Tensor, 3> log_mel_backward_formula(const Tensor& grad, const MelInpu
     return {at::zeros_like(waveform) + zero, at::zeros_like(window), at::zeros_like(filters)};
   }
   const Steps s(inputs, c);
-  const Tensor of_mel = back_through_log(s, back_through_range(s, s.where_own(s.by_frame(grad))));
-  const Tensor of_bank = at::matmul(of_mel.transpose(1, 2), s.magnitude).sum(0);
-  const Tensor of_frames = back_through_fourier(s, at::matmul(of_mel, s.bank));
+  const Tensor of_features = back_through_scale(s, s.where_own(s.by_frame(grad)));
+  Tensor of_frames, of_raw, of_bank;
+  if (c.n_mels > 0) {
+    const Tensor of_mel = back_through_log(s, back_through_range(s, of_features.slice(-1, c.energy != 0)));
+    of_bank = at::where(s.in_band, at::matmul(of_mel.transpose(1, 2), s.magnitude).sum(0), 0.0);
+    of_frames = back_through_fourier(s, at::matmul(of_mel, s.bank));
+  } else {
+    of_bank = at::zeros_like(filters);
+    of_frames = at::zeros_like(s.windowed);
+  }
+  if (c.energy != 0) {
+    const Tensor of_measured = back_through_energy(s, of_features.slice(-1, 0, 1));
+    if (c.energy == 1) {
+      of_raw = of_measured;
+    } else {
+      of_frames = of_frames + of_measured;
+    }
+  }
   const Tensor of_window =
       (of_frames * s.prepared).sum(0).sum(0).slice(0, c.first_weight, c.first_weight + c.win_length);
-  return {back_through_frames(s, of_frames, waveform), of_window.to(window.scalar_type()),
-          at::where(s.in_band, of_bank, 0.0).to(filters.scalar_type())};
+  return {back_through_frames(s, of_frames, of_raw, waveform), of_window.to(window.scalar_type()),
+          of_bank.to(filters.scalar_type())};
+}
+
+Tensor energy_formula(const MelInputs& inputs, Convention convention) {
+  convention.n_mels = 0;
+  return log_mel_formula(inputs, convention);
+}
+
+Tensor energy_backward_formula(const Tensor& grad, const MelInputs& inputs, Convention convention) {
+  convention.n_mels = 0;
+  return log_mel_backward_formula(grad, inputs, convention)[0];
 }
 
 }  // namespace avatorch

@@ -10,6 +10,7 @@ use avatorch::audio::{Clip, Dialect, DynamicRange, Layout, Level, Loudest, Optio
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) }; // bytes
 }
 
 struct Counting;
@@ -18,6 +19,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        LARGEST.with(|bytes| bytes.set(bytes.get().max(memory.size())));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(memory) }
     }

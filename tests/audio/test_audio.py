@@ -58,6 +58,32 @@ def test_wav_files(tmp_path: Path, subtype: str, scale: int, channels: int) -> N
     assert other.sample_rate == 16000 and other.samples.shape == (channels, -(-1001 * 16000 // 22050))
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
+def test_wav_files_with_the_longer_header(tmp_path: Path, subtype: str) -> None:
+    samples = np.random.default_rng(3).uniform(-0.9, 0.9, (101, 2))
+    soundfile.write(tmp_path / "a.wav", samples, 16000, format="WAVEX", subtype=subtype)
+    stored, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    assert np.array_equal(load_wav(tmp_path / "a.wav").samples.T.numpy(), stored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        ("WAV", "DOUBLE"),
+        ("WAV", "ULAW"),
+        ("WAV", "IMA_ADPCM"),
+        ("RF64", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+    ],
+)
+def test_other_formats_are_sentences(tmp_path: Path, kind: str, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 16000, format=kind, subtype=subtype)
+    with pytest.raises(ValueError, match=r"a\.wav: not a WAV file: ") as caught:
+        load_wav(tmp_path / "a.wav")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_resampled_file_is_torchaudios_almost(tmp_path: Path) -> None:
     samples = speech(44100, 44100)
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
@@ -66,7 +92,7 @@ def test_a_resampled_file_is_torchaudios_almost(tmp_path: Path) -> None:
     assert (found - theirs)[200:-200].abs().max() <= 0.02 * theirs.abs().max()
 
 
-def test_broken_files_are_sentences(tmp_path: Path) -> None:
+def test_broken_files_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.wav"
     with pytest.raises(FileNotFoundError, match=r"broken\.wav"):
         load_wav(path)
@@ -76,9 +102,17 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"broken\.wav: ") as caught:
             load_wav(path)
         assert "\n" not in str(caught.value)
+    soundfile.write(path, np.array([0.0, 0.5, np.nan, 0.5], np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"broken\.wav: sample 2 is NaN, expected a finite number"):
+        load_wav(path)
+    assert cli.main(["mel", str(path)]) == 1
+    assert "avatorch mel: " in (told := capsys.readouterr().err) and "sample 2 is NaN" in told
     path.write_bytes(good + bytes(8))
-    with pytest.raises(ValueError, match="is 5 Hz, expected 1000 to 768000"):
+    with pytest.raises(ValueError, match=r"broken\.wav: the rate resampled to is 5 Hz, expected 1000 to 768000"):
         load_wav(path, 5)
+    path.write_bytes(good[:24] + struct.pack("<II", 999983, 2 * 999983) + good[32:] + bytes(8))
+    with pytest.raises(ValueError, match=r"broken\.wav: the rate resampled from is 999983 Hz, expected 1000 to 768000"):
+        load_wav(path, 16000)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +128,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "1.88 s -> [40, 187]" in capsys.readouterr().out
     assert cli.main(["mel", files[0], "--dialect", "kaldi", "--out", files[1], "--png", files[2]]) == 0
     assert np.load(files[1]).shape == (186, 23)
+    energetic = ["--set", "energy=raw", "dither=1e-5"]
+    assert cli.main(["mel", files[0], "--dialect", "kaldi", *energetic, "--out", files[1], "--png", files[2]]) == 0
+    assert np.load(files[1]).shape == (186, 24)
     assert cli.main(["mel", str(tmp_path / "none.wav")]) == 1
     assert "avatorch mel: " in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ import torchaudio
 
 from audio.mel_library import FRAMINGS, WINDOWS, Mel, available_levels
 from audio.signals import signals, speech
+from avatorch.audio import MelSpectrogram
 from avatorch.reference import mel as reference
 
 N = 3 * 16000 + 77
@@ -109,13 +110,42 @@ def test_kaldi(samples: np.ndarray, window: str, snip_edges: bool) -> None:
     check(mel(samples), theirs, truth)
 
 
-@pytest.mark.parametrize("raw", [True, False])
-def test_kaldi_with_energy(raw: bool) -> None:
-    theirs = torchaudio.compliance.kaldi.fbank(
-        torch.from_numpy(SPEECH)[None] * 32768, use_energy=True, raw_energy=raw, energy_floor=1.0
-    ).numpy()
-    ours = Mel("kaldi", energy=1 if raw else 2, energy_floor=1.0, input_scale=32768.0)(SPEECH)
-    check(ours, theirs, of_reference("kaldi", SPEECH * 32768, energy="raw" if raw else "windowed"))
+ENERGIES = ["none", "raw", "windowed"]
+
+
+@pytest.mark.parametrize("energy", ENERGIES[1:])
+@pytest.mark.parametrize("floor", [0.0, 1.0, 1e9])
+@pytest.mark.parametrize("snip_edges", [True, False])
+def test_kaldi_with_energy(energy: str, floor: float, snip_edges: bool) -> None:
+    samples = torch.from_numpy(SPEECH)[None] * 32768
+    options = {"use_energy": True, "raw_energy": energy == "raw", "energy_floor": floor, "snip_edges": snip_edges}
+    theirs = torchaudio.compliance.kaldi.fbank(samples, **options).numpy()
+    framing = "inside" if snip_edges else "mirrored"
+    config = {"framing": FRAMINGS.index(framing), "energy": ENERGIES.index(energy), "energy_floor": floor}
+    ours = Mel("kaldi", input_scale=32768.0, **config)(SPEECH)
+    truth = of_reference("kaldi", SPEECH * 32768, framing=framing, energy=energy, energy_floor=floor)
+    check(ours, theirs, truth)
+    assert np.abs(ours[:, 0] - theirs[:, 0]).max() <= 2e-6 * np.abs(theirs[:, 0]).max()
+    # With htk_compat the energy comes last.
+    of_htk = torchaudio.compliance.kaldi.fbank(samples, htk_compat=True, **options).numpy()
+    check(np.roll(ours, -1, 1), of_htk, np.roll(truth, -1, 1))
+
+
+@pytest.mark.parametrize("energy", ENERGIES[1:])
+def test_kaldi_native_fbank_with_energy(energy: str) -> None:
+    options = knf.FbankOptions()
+    options.frame_opts.dither = 0.0
+    options.use_energy, options.raw_energy, options.energy_floor = True, energy == "raw", 1.0
+    theirs = of_kaldi_native_fbank(options)
+    ours = Mel("kaldi", energy=ENERGIES.index(energy), input_scale=32768.0)(SPEECH)
+    check(ours, theirs, of_reference("kaldi", SPEECH * 32768, energy=energy))
+
+
+def of_kaldi_native_fbank(options: knf.FbankOptions) -> np.ndarray:
+    program = knf.OnlineFbank(options)
+    program.accept_waveform(16000, (SPEECH * 32768).tolist())
+    program.input_finished()
+    return np.stack([program.get_frame(i) for i in range(program.num_frames_ready)])
 
 
 @pytest.mark.parametrize("snip_edges", [True, False])
@@ -124,10 +154,7 @@ def test_kaldi_native_fbank(snip_edges: bool) -> None:
     options.frame_opts.dither = 0.0
     options.frame_opts.snip_edges = snip_edges
     options.mel_opts.num_bins = 40
-    program = knf.OnlineFbank(options)
-    program.accept_waveform(16000, (SPEECH * 32768).tolist())
-    program.input_finished()
-    theirs = np.stack([program.get_frame(i) for i in range(program.num_frames_ready)])
+    theirs = of_kaldi_native_fbank(options)
     framing = "inside" if snip_edges else "mirrored"
     ours = Mel("kaldi", n_mels=40, framing=FRAMINGS.index(framing), input_scale=32768.0)(SPEECH)
     check(ours, theirs, of_reference("kaldi", SPEECH * 32768, n_mels=40, framing=framing))
@@ -201,3 +228,24 @@ def test_dither_is_noise_of_the_asked_deviation_and_repeats() -> None:
     assert abs(power - 0.25**2) < 0.002
     assert np.array_equal(noisy, Mel("kaldi", dither=0.25, dither_seed=3, **options)(silence))
     assert not np.array_equal(noisy, Mel("kaldi", dither=0.25, dither_seed=4, **options)(silence))
+
+
+def test_dithered_silence_is_like_kaldis() -> None:
+    """Of the program, the C library and torch alike: the mean and the deviation of every band and of the energy.
+
+    Kaldi draws new noise in every frame, we draw it once a sample: one frame alone has the same distribution.
+    """
+    silence = torch.zeros(16000 * 40)
+    config = {"energy": 1, "energy_floor": 0.0}
+    found = {
+        "torchaudio": torchaudio.compliance.kaldi.fbank(silence[None], dither=0.5, use_energy=True, energy_floor=0.0),
+        "the C library": torch.from_numpy(Mel("kaldi", dither=0.5, dither_seed=1, **config)(silence.numpy())),
+        "torch": MelSpectrogram("kaldi", dither=0.5, energy="raw", energy_floor=0)(silence),
+    }
+    options = reference.KALDI | {"energy": "raw", "energy_floor": 0.0}
+    truth = reference.log_mel(0.5 * torch.randn(16000 * 400), **options)
+    for name, values in found.items():
+        frames = len(values) / 2.5  # a frame shares three fifths of its samples with the next
+        spread = truth.std(0) / frames**0.5
+        assert ((values.mean(0) - truth.mean(0)).abs() <= 6 * spread).all(), name
+        assert ((values.std(0) / truth.std(0) - 1).abs() <= 0.2).all(), name

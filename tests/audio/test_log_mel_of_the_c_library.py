@@ -40,6 +40,22 @@ def test_every_dialect_is_the_c_librarys(dialect: str) -> None:
     assert_equal(exact, reference.log_mel(torch.from_numpy(clips), **options), 1e-9)
 
 
+@pytest.mark.parametrize("energy", ["raw", "windowed"])
+@pytest.mark.parametrize("framing", ["inside", "mirrored"])
+def test_energy_is_the_c_librarys_and_exact(energy: str, framing: str) -> None:
+    clips = np.stack([signals(30011)[name] for name in ("speech", "noise", "silence")])
+    convention = f"kaldi framing={framing} energy={energy} energy_floor=0.01"
+    found = mel.log_mel(torch.from_numpy(clips), *tables(convention), None, convention)
+    config = {"framing": FRAMINGS.index(framing), "energy": ["none", "raw", "windowed"].index(energy)}
+    for values, clip in zip(found.numpy(), clips, strict=True):
+        assert np.array_equal(values, Mel("kaldi", energy_floor=0.01, **config)(clip))
+    options = reference.KALDI | {"framing": framing, "energy": energy, "energy_floor": 0.01}
+    truth = reference.log_mel(torch.from_numpy(clips), **options)
+    assert_equal(mel.log_mel(torch.from_numpy(clips).double(), *tables(convention), None, convention), truth, 1e-9)
+    # One unit in the last place of the largest energy, -4.6 to 5.
+    assert (found[..., 0] - truth[..., 0]).abs().max() <= 5e-7
+
+
 @pytest.mark.parametrize("scope", ["clip", "batch", "so_far", "constant"])
 def test_whose_loudest(scope: str) -> None:
     clips = [signals(4000)["noise"], 0.01 * signals(4000)["chirp"], signals(4000)["faint"]]

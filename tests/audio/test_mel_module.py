@@ -1,4 +1,4 @@
-"""avatorch.audio.MelSpectrogram and normalize_waveform; what needs no other program, so that it runs anywhere."""
+"""avatorch.audio.MelSpectrogram; what needs no other program, so that it runs anywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audio.signals import signals, speech
-from avatorch.audio import MelSpectrogram, normalize_waveform
+from avatorch.audio import MelSpectrogram
 from avatorch.reference import mel as reference
 
 
@@ -55,8 +55,11 @@ def test_every_dialect_in_both_precisions(dialect: str, device: str) -> None:
     assert error <= 2 * allowed
 
 
-def test_a_clip_too_short_is_a_sentence_and_on_a_gpu_not_a_number(device: str) -> None:
-    mel = MelSpectrogram("whisper").to(device)
+@pytest.mark.parametrize(("dialect", "options"), [("whisper", {}), ("torchaudio", {"energy": "raw"})])
+def test_a_clip_too_short_is_a_sentence_and_on_a_gpu_not_a_number(
+    dialect: str, options: dict[str, str], device: str
+) -> None:
+    mel = MelSpectrogram(dialect, **options).to(device)
     clips, lengths = torch.randn(3, 1000, device=device), torch.tensor([1000, 150, 300], device=device)
     if device == "cpu":
         with pytest.raises(ValueError, match="clip 1: the clip has 150 samples, expected at least 201"):
@@ -78,15 +81,22 @@ def test_a_clip_without_samples_is_what_pads_it(device: str) -> None:
     assert MelSpectrogram("kaldi").to(device)(torch.zeros(3, 399, device=device)).shape == (3, 0, 23)
 
 
-def test_results_repeat_bit_for_bit(device: str) -> None:
-    mel = MelSpectrogram("whisper", loudest="batch").to(device)
+@pytest.mark.parametrize(("dialect", "option"), [("whisper", {"loudest": "batch"}), ("kaldi", {"energy": "raw"})])
+def test_results_repeat_bit_for_bit(dialect: str, option: dict[str, str], device: str) -> None:
+    mel = MelSpectrogram(dialect, **option).to(device)
     clips = torch.randn(4, 9000, device=device, requires_grad=True)
     runs = [[values, *torch.autograd.grad(values.sin().sum(), clips)] for values in (mel(clips) for _ in range(3))]
     assert all(torch.equal(one, other) for run in runs[1:] for one, other in zip(run, runs[0], strict=True))
 
 
 def test_one_bad_sample_spoils_its_own_clip_alone(device: str) -> None:
-    for dialect, options in (("whisper", {}), ("whisper", {"loudest": "batch"}), ("kaldi", {})):
+    for dialect, options in (
+        ("whisper", {}),
+        ("whisper", {"loudest": "batch"}),
+        ("kaldi", {}),
+        ("kaldi", {"energy": "raw"}),
+        ("kaldi", {"energy": "windowed"}),
+    ):
         mel = MelSpectrogram(dialect, **options).to(device)
         clips = torch.randn(3, 4000, device=device)
         clean = mel(clips)
@@ -94,7 +104,9 @@ def test_one_bad_sample_spoils_its_own_clip_alone(device: str) -> None:
         spoiled = mel(clips)
         assert torch.equal(spoiled[0], clean[0]) and torch.equal(spoiled[2], clean[2])
         bad = spoiled[1].isnan()
-        assert bad.all() if dialect == "whisper" else bad.any(1).sum() == 2  # frames over it
+        features = 1 if mel.frame_major else 0
+        over = 25 if dialect == "whisper" else 2  # frames that hang on the sample
+        assert bad.all(features).sum() == bad.any(features).sum() == over
 
 
 def test_float32_keeps_the_tables_whole(device: str) -> None:
@@ -122,6 +134,114 @@ def test_filters_can_be_learned(device: str) -> None:
     assert losses[-1] < 0.25 * losses[0]
 
 
+KALDI = {"dither": 0.5, "energy": "raw", "energy_floor": 0, "input_scale": 32768}
+
+
+def test_dither_is_new_noise_that_torchs_generator_draws(device: str) -> None:
+    mel = MelSpectrogram("kaldi", **KALDI).to(device)
+    clips = torch.from_numpy(np.stack([speech(16000), 0.1 * speech(16000)])).to(device)
+    torch.manual_seed(3)
+    first, second = mel(clips), mel(clips)
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    assert torch.equal(mel(clips), first)
+    generators = [torch.Generator(device).manual_seed(4) for _ in range(2)]
+    before = torch.get_rng_state()
+    assert torch.equal(*(mel(clips, generator=generator) for generator in generators))
+    assert torch.equal(torch.get_rng_state(), before)
+    # Noise in the units of the scaled samples, and nothing else.
+    plain = MelSpectrogram("kaldi", energy="raw", energy_floor=0).to(device)
+    noise = torch.randn(2, 16000, generator=torch.Generator(device).manual_seed(4), device=device)
+    expected = plain(32768 * clips + 0.5 * noise)
+    assert torch.equal(mel(clips, generator=torch.Generator(device).manual_seed(4)), expected)
+
+
+def test_dither_is_gaussian_of_the_asked_deviation(device: str) -> None:
+    # The energy of an undisturbed frame of 400 samples is chi-squared: 400 on average, of variance 800.
+    plain = {"preemphasis": "none", "remove_dc": False, "window": "rectangular", "hop_length": 400, "log": "none"}
+    mel = MelSpectrogram("kaldi", **(KALDI | {"dither": 0.25}), **plain).to(device)
+    power = mel(torch.zeros(400 * 20000, dtype=torch.double, device=device))[:, 0].exp() / 0.25**2
+    assert abs(power.mean() - 400) <= 6 * (800 / 20000) ** 0.5
+    assert abs(power.var() / 800 - 1) <= 6 * (2 / 20000) ** 0.5
+
+
+def test_no_dither_repeats_and_is_the_plain_dialect(device: str) -> None:
+    clip = torch.from_numpy(speech(16000)).to(device)
+    mel = MelSpectrogram("kaldi", dither=0.0).to(device)
+    before = torch.get_rng_state()
+    assert torch.equal(mel(clip), MelSpectrogram("kaldi").to(device)(clip))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_gradient_is_that_of_the_dithered_samples(device: str) -> None:
+    mel = MelSpectrogram("kaldi", **KALDI).to(device)
+    plain = MelSpectrogram("kaldi", energy="raw", energy_floor=0).to(device)
+    clip = torch.from_numpy(0.1 * speech(4000)).double().to(device).requires_grad_()
+    torch.manual_seed(5)
+    found = mel(clip)
+    torch.manual_seed(5)
+    noise = torch.randn_like(clip)
+    expected = plain(32768 * clip + 0.5 * noise)
+    gradients = [torch.autograd.grad(values.sin().sum(), clip)[0] for values in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
+
+    def same_noise(x: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return mel(x)
+
+    short = (0.01 * clip.detach()[1000:1600]).requires_grad_()
+    nondeterministic = 1e-6 if device == "cuda" else 0.0  # torch's own scatter_add
+    assert torch.autograd.gradcheck(same_noise, short, check_forward_ad=True, fast_mode=True, eps=1e-9)
+    assert torch.autograd.gradgradcheck(
+        same_noise, short, check_fwd_over_rev=True, fast_mode=True, eps=1e-9, nondet_tol=nondeterministic
+    )
+
+
+def test_dither_under_vmap_is_torchs_to_decide(device: str) -> None:
+    mel = MelSpectrogram("kaldi", **KALDI).to(device)
+    clips = torch.zeros(3, 4000, device=device)
+    same = torch.func.vmap(mel, randomness="same")(clips)
+    different = torch.func.vmap(mel, randomness="different")(clips)
+    assert same.shape == different.shape == (3, 23, 24)
+    assert torch.equal(same[0], same[1]) and not torch.equal(different[0], different[1])
+
+
+@pytest.mark.parametrize(
+    ("dialect", "options"),
+    [("whisper", {}), ("kaldi", {"energy": "raw"}), ("kaldi", KALDI), ("nemo", {"dither": 1e-5})],
+)
+def test_the_module_compiles_and_exports_whole(dialect: str, options: dict[str, float], device: str) -> None:
+    mel = MelSpectrogram(dialect, **options).to(device)
+    clips = torch.randn(2, 4000, device=device, requires_grad=True)
+    compiled = torch.compile(mel, fullgraph=True, backend="aot_eager")
+    dims = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=800, max=1 << 24)},)
+    exported = torch.export.export(mel, (clips.detach(),), dynamic_shapes=dims).module()
+    results = []
+    for program in (mel, compiled, exported):
+        torch.manual_seed(6)
+        values = program(clips)
+        results.append([values, *torch.autograd.grad(values.sin().sum(), clips)])
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        torch.manual_seed(7)
+        other = exported(torch.zeros(5, 4321, device=device))
+        torch.manual_seed(7)
+        assert torch.equal(other, mel(torch.zeros(5, 4321, device=device)))
+
+
+def test_energy_comes_first_and_counts_as_a_feature(device: str) -> None:
+    clip = torch.from_numpy(speech(16000)).to(device)
+    for dialect, axis in (("kaldi", 1), ("nemo", 0)):
+        mel = MelSpectrogram(dialect, energy="windowed", energy_floor=1e-3).to(device)
+        plain = MelSpectrogram(dialect).to(device)
+        assert (mel.n_mels, mel.n_features) == (plain.n_mels, plain.n_mels + 1)
+        assert torch.equal(mel(clip).narrow(axis, 1, plain.n_mels), plain(clip))
+        with torch.inference_mode():
+            torch.testing.assert_close(mel(clip), mel(clip.double()).float(), rtol=1e-4, atol=1e-3)
+
+
 def test_integers_and_lengths() -> None:
     mel = MelSpectrogram("whisper")
     whole = (speech(9000) * 32767).astype(np.int16)
@@ -139,22 +259,12 @@ def test_integers_and_lengths() -> None:
     [
         ({"n_mel": 80}, 'there is no option "n_mel", expected one of sample_rate'),
         ({"n_mels": 0}, "n_mels is 0, expected 1 to 4096"),
+        ({"dither": -1}, "dither is -1, expected zero or more"),
+        ({"dither": 1, "dither_seed": 3}, "dither_seed is 3, expected none: the noise comes from torch's generator"),
+        ({"energy": "raw"}, "there is an energy and a dynamic_range of 8, expected one of them: no program has both"),
         ({"padding": 480000}, 'padding is "480000", expected none, to:<samples>'),
     ],
 )
 def test_wrong_options_are_sentences(options: dict[str, float], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         MelSpectrogram("whisper", **options)
-
-
-def test_normalized_waveforms(device: str) -> None:
-    clips = torch.randn(3, 500, dtype=torch.double, device=device, requires_grad=True)
-    expected = reference.normalize_waveform(clips)
-    torch.testing.assert_close(normalize_waveform(clips), expected, rtol=1e-12, atol=1e-12)
-    lengths = torch.tensor([500, 0, 300], device=device)
-    ragged = normalize_waveform(clips, lengths)
-    torch.testing.assert_close(ragged[2, :300], reference.normalize_waveform(clips[2, :300]), rtol=1e-12, atol=1e-12)
-    assert not ragged[1].any() and not ragged[2, 300:].any()
-    assert torch.autograd.gradcheck(lambda x: normalize_waveform(x, lengths), clips, fast_mode=True)
-    with pytest.raises(TypeError, match="mel::normalize_waveform: waveform is int16, expected float32 or float64"):
-        normalize_waveform(torch.zeros(5, dtype=torch.int16))

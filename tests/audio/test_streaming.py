@@ -57,6 +57,13 @@ def test_every_level_and_scope(level: str, scope: str, normalize: int) -> None:
     assert np.array_equal(stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES))
 
 
+@pytest.mark.parametrize("energy", [1, 2])
+@pytest.mark.parametrize("normalize", [0, 1])
+def test_energy(energy: int, normalize: int) -> None:
+    mel = Mel("kaldi", energy=energy, normalize_bands=normalize)
+    assert np.array_equal(stream(mel, SAMPLES, chunks("zeros and primes", len(SAMPLES))), offline(mel, SAMPLES))
+
+
 @pytest.mark.parametrize("n", [1, 79, 80, 201, 399, 400, 401, 559, 560, 561, 1600])
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_short_streams_of_every_framing(n: int, framing: str) -> None:

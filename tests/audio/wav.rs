@@ -66,6 +66,24 @@ fn hostile_files_are_sentences() {
 }
 
 #[test]
+fn lengths_that_are_not_there_ask_for_no_memory() {
+    let good = write(FLOAT, &[0.5_f32; 100]);
+    let most = 4 * good.len();
+    // Sizes of the file, of its format and of its data, and the numbers of channels, bytes and bits.
+    for place in [4, 16, 22, 24, 28, 32, 34].into_iter().chain(36..good.len() - 400) {
+        for value in [0, 0x7f, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            let end = (place + 4).min(bytes.len());
+            bytes[place..end].fill(value);
+            super::LARGEST.set(0);
+            let outcome = read(&bytes);
+            let largest = super::LARGEST.get();
+            assert!(largest <= most, "bytes {place}..{end} are {value}: {largest} bytes asked for, {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn any_byte_may_be_wrong() {
     let good = write(FLOAT, &[0.5_f32; 20]);
     for place in 0..good.len() {

@@ -93,7 +93,7 @@ pub(super) struct Clips {
 
 impl Clips {
     fn shape(&self) -> [i64; 2] {
-        let (features, frames) = (self.options.n_mels as i64, self.n_frames as i64);
+        let (features, frames) = (self.options.n_features() as i64, self.n_frames as i64);
         match self.options.layout {
             Layout::MelMajor => [features, frames],
             Layout::FrameMajor => [frames, features],
@@ -102,7 +102,7 @@ impl Clips {
 
     /// Values of a clip.
     pub(super) fn row(&self) -> usize {
-        self.options.n_mels * self.n_frames
+        self.options.n_features() * self.n_frames
     }
 
     fn check(&self) -> Result<()> {
@@ -138,7 +138,7 @@ impl Clips {
     /// A clip's own frames out of the room that every clip has.
     pub(super) fn gathered<T: Copy>(&self, values: &[T], n_frames: usize) -> Vec<T> {
         match self.options.layout {
-            Layout::FrameMajor => values[..n_frames * self.options.n_mels].to_vec(),
+            Layout::FrameMajor => values[..n_frames * self.options.n_features()].to_vec(),
             Layout::MelMajor => {
                 values.chunks_exact(self.n_frames).flat_map(|band| &band[..n_frames]).copied().collect()
             }

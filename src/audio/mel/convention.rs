@@ -7,20 +7,20 @@ use crate::audio::options::{Guard, Layout, Log, Loudest, Options, Padding, Preem
 use crate::audio::window::first_weight;
 use crate::{Error, Result};
 
-/// The convention of a call, of the steps that the operators have.
+/// The convention of a call.
 pub(super) fn convention(text: &str) -> Result<Options> {
-    let refused = |what: &str| Error::Unsupported(format!("mel::log_mel: {what}"));
     let options: Options = text.parse().map_err(|error| Error::Value(format!("mel::log_mel: {error}")))?;
     if options.dither != 0.0 {
-        return Err(refused("dither is not part of the operator; add noise to the waveform"));
-    }
-    if options.energy.is_some() {
-        return Err(refused("energy is not part of the operator, expected energy=none"));
+        return Err(Error::Unsupported(format!(
+            "mel::log_mel: dither is {}, expected 0: an operator that draws numbers would not repeat; MelSpectrogram \
+             adds the noise to the waveform",
+            options.dither
+        )));
     }
     Ok(options)
 }
 
-/// What the formulas in C++ need of a convention: the twin of `avatorch::Convention` in `mel_convention.h`.
+/// What the formulas in C++ need of a convention: the twin of `avatorch::Convention` in `mel.h`.
 #[repr(C)]
 pub(crate) struct Convention {
     pub(super) n_fft: i64,
@@ -48,6 +48,8 @@ pub(crate) struct Convention {
     /// 0 none, 1 of the clip, 2 of the batch, 3 so far, 4 constant.
     pub(super) loudest: i64,
     pub(super) normalize_bands: i64,
+    /// 0 none, 1 before pre-emphasis and window, 2 after.
+    pub(super) energy: i64,
     pub(super) frame_major: i64,
     pub(super) input_scale: f64,
     pub(super) preemphasis_coefficient: f64,
@@ -56,6 +58,8 @@ pub(crate) struct Convention {
     pub(super) guard_value: f64,
     pub(super) range_below: f64,
     pub(super) range_constant: f64,
+    /// Above zero.
+    pub(super) energy_floor: f64,
     pub(super) scale: f64,
     pub(super) offset: f64,
 }
@@ -106,6 +110,7 @@ impl From<&Options> for Convention {
             guard,
             loudest,
             normalize_bands: options.normalize_bands.into(),
+            energy: options.energy.map_or(0, |energy| if energy.raw { 1 } else { 2 }),
             frame_major: (options.layout == Layout::FrameMajor).into(),
             input_scale: options.input_scale,
             preemphasis_coefficient,
@@ -116,6 +121,7 @@ impl From<&Options> for Convention {
             guard_value,
             range_below: options.dynamic_range.map_or(0.0, |range| range.below),
             range_constant,
+            energy_floor: options.energy.unwrap_or_default().least(),
             scale: options.scale,
             offset: options.offset,
         }

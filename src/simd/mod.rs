@@ -45,6 +45,7 @@ pub(crate) trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Out
     fn ln(self) -> Self;
     fn log10(self) -> Self;
     /// The first `COUNT` elements.
+    #[cfg_attr(not(feature = "torch"), allow(dead_code, reason = "speech is read in columns"))]
     fn load(from: &[Self::Float]) -> Self;
     fn store(self, to: &mut [Self::Float]);
     /// Four neighbouring elements of every row: element `j` holds `from[lane * stride + j]`.
@@ -126,6 +127,7 @@ fn run_avx2<S: Stage<f32>>(stage: S) {
 }
 
 /// Asks for memory ahead of its use, where the processor takes such wishes.
+#[cfg(feature = "torch")]
 #[inline(always)]
 pub(crate) fn prefetch<T>(from: *const T) {
     #[cfg(target_arch = "x86_64")]

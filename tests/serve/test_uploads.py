@@ -81,7 +81,7 @@ WRONG: list[tuple[dict[str, Any], int, str, str]] = [
     ({"file": wav(torch.zeros(100))[:100]}, 400, "bad_audio", "the file: "),
     ({"file": wav(torch.zeros(0))}, 400, "bad_audio", "the file holds no samples"),
     ({"file": wav(torch.zeros(100), 2001)}, 400, "bad_audio", "the file's sample rate is 2001, expected 1000 to"),
-    ({"file": wav(torch.zeros(100), 500)}, 400, "bad_audio", "the rate resampled from is 500 Hz"),
+    ({"file": wav(torch.zeros(100), 500)}, 400, "bad_audio", "the file: the rate resampled from is 500 Hz"),
     ({"file": wav(torch.zeros(130_000))}, 413, "too_long", "the file holds 65.0 seconds of sound, expected at most 60"),
     ({"file": bytes(310_000)}, 413, "too_large", "the upload is too large, expected at most 300000 bytes"),
     ({"file": bytes(590_000)}, 413, "too_large", "the upload is too large, expected at most 300000 bytes"),

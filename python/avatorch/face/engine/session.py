@@ -14,7 +14,10 @@ from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.captured import Captured
 from avatorch.face.engine.diffusion import Diffusion, Result
 from avatorch.face.engine.diffusion_weights import DiffusionWeights
+from avatorch.face.engine.flow import NotRecognised
+from avatorch.face.engine.graph import read_graph
 from avatorch.face.engine.precision import Precision, precision_of
+from avatorch.face.engine.proof import prove
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
 from avatorch.face.inference import DiffusionInference, RegressionInference
@@ -195,10 +198,23 @@ class TorchDiffusionInference(DiffusionInference):
 
 
 def _engine(bundle: Bundle, device: torch.device, precision: Precision) -> Diffusion | Regression:
-    weights = recognise(bundle.network, bundle.info)
-    if isinstance(weights, DiffusionWeights):
-        return Diffusion(weights, bundle.info, device, precision)
-    return Regression(weights, bundle.info, device, precision)
+    """Compared with what its file says, in float32 at least."""
+    weights, info = recognise(bundle.network, bundle.info), bundle.info
+
+    def made(finely: Precision) -> Diffusion | Regression:
+        if isinstance(weights, DiffusionWeights):
+            return Diffusion(weights, info, device, finely)
+        return Regression(weights, info, device, finely)
+
+    try:
+        engine = made(precision)
+        fine = precision.name in ("float32", "float64")
+        prove(engine if fine else made(precision_of("float32")), read_graph(bundle.network), info)
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError) as error:
+        raise NotRecognised(f"its weights do not fit together: {error}") from None
+    return engine
 
 
 def _bucket(count: int, most: int) -> int:

@@ -248,10 +248,10 @@ class Diffusion:
             ]
         identity = identity.to(features)
         more = functional.pad(identity, (1, 0), value=1.0)[:, None]  # [B, 1, 1 + identities]
-        scales = (identity @ self.scales)[:, None]  # [B, 1, parts]
         rows = None if features.requires_grad else features.new_empty(*features.shape[:2], self.info.values)
         parts, at = [], 0
         with computing(self.precision):
+            scales = (identity @ self.scales)[:, None]  # [B, 1, parts]
             for number, (part, matrix) in enumerate(
                 zip(features.split(self.feature_sizes, -1), self._out, strict=True)
             ):

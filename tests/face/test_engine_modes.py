@@ -14,7 +14,7 @@ from avatorch.face.engine.diffusion import Diffusion
 from avatorch.face.engine.regression import Regression
 from avatorch.face.engine.session import TorchNetwork
 from avatorch.face.engine.streams import FaceStreams
-from face.test_engine import EXPORTED, ORDER, distance, exported, stored
+from face.test_engine import EXPORTED, FORMS, ORDER, distance, exported, network, stored
 
 
 @contextlib.contextmanager
@@ -97,3 +97,35 @@ def test_streams_with_wrong_arguments() -> None:
         FaceStreams(bundle, 0, 1.5)  # type: ignore[arg-type]
     with pytest.raises(FaceError, match="device is 'gpu', expected cpu or cuda"):
         FaceStreams(bundle, 0, 1, "gpu")
+
+
+@exported
+def test_networks_with_wrong_shapes(device: str) -> None:
+    """They are named, and nothing is computed of samples that are not there or one too many."""
+    engine, given = network("diffusion", FORMS[0], device), stored("diffusion", "io_001.npz", device)
+    other, heard = network("regression", FORMS[0], device), stored("regression", "io_001.npz", device)
+    assert isinstance(engine, Diffusion) and isinstance(other, Regression)
+    embedded = engine.embed_noise(given["noise"])
+    whole = [*(given[key] for key in ORDER), embedded]
+    rows = len(embedded)
+    wrong = [
+        (0, given["window"][:, 1:], rf"windows is torch.float32 \[{rows}, 15999\], expected floats \[B, 16000\]"),
+        (0, given["window"][:0], r"windows is torch.float32 \[0, 16000\], expected floats \[B, 16000\]"),
+        (0, given["window"].long(), r"windows is torch.int64 .* expected floats"),
+        (1, given["identity"][:, 1:], rf"identity is .*, 2\], expected floats \[{rows}, 3\]"),
+        (2, given["emotion"][:, :29], r"emotion is .*, 29, 10\], expected floats"),
+        (3, torch.cat([given["input_latents"]] * 2), r"latents is torch.float32 \[4, .* expected floats \[2, 2"),
+        (4, given["noise"], r"embedded is .*1579\], expected floats .*, 3, 30, 186\]"),
+    ]
+    for place, tensor, sentence in wrong:
+        with pytest.raises(FaceError, match=sentence):
+            engine(*whole[:place], tensor, *whole[place + 1 :])
+    with pytest.raises(FaceError, match=rf"blocks is {rows + 1}, expected a divisor of {rows} windows"):
+        engine(*whole, rows + 1)
+    with pytest.raises(FaceError, match=r"noise is .* \[\d+, 3, 59, 1579\], expected floats \[B, 3, 60, 1579\]"):
+        engine.embed_noise(given["noise"][:, :, 1:])
+    window, emotion = heard["input"][:, 0], heard["emotion"][:, 0]
+    with pytest.raises(FaceError, match=r"windows is .* 8420\], expected floats \[B, 8320\]"):
+        other(torch.cat([window, window[:, :100]], 1), emotion)
+    with pytest.raises(FaceError, match=r"emotion is .* 25\], expected floats \[\d+, 26\]"):
+        other(window, emotion[:, 1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,16 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from avatorch.face import read_bundle
+from avatorch.face import FaceError, read_bundle
 from avatorch.face.engine.choice import choose_network
-from avatorch.face.engine.flow import NotRecognised
+from avatorch.face.engine.flow import Flow, NotRecognised
 from avatorch.face.engine.graph import read_graph
 from avatorch.face.engine.proof import computed
 from avatorch.face.engine.session import TorchNetwork
 from avatorch.face.network import Network
 from face.test_engine import EXPORTED, FORMS, exported
 
+SIDES = {"rows": (20000, 1), "columns": (1, 20000)}
 Change = Callable[[onnx.GraphProto], None]
 
 
@@ -157,3 +159,19 @@ def test_operations_that_are_too_large_or_none(
     onnx.save(helper.make_model(helper.make_graph(made, "g", [x], [y], [large, number])), tmp_path / "network.onnx")
     with pytest.raises(NotRecognised, match="cannot be computed operation by operation"):
         computed(read_graph(tmp_path / "network.onnx"), {"x": torch.ones(1, 20000)}, [last])
+
+
+def test_constants_that_are_small_alone(tmp_path: Path) -> None:
+    """Their product is not made where it is too large."""
+    rows, columns = (numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in SIDES.items())
+    node = helper.make_node("Mul", list(SIDES), ["y"])
+    y = helper.make_tensor_value_info("y", 1, None)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [], [y], [rows, columns])), tmp_path / "network.onnx")
+    assert not Flow(read_graph(tmp_path / "network.onnx")).is_constant("y")
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "network.onnx")
+    with pytest.raises(FaceError, match=r"network\.onnx: cannot be read: it is no file"):
+        read_graph(tmp_path / "network.onnx")

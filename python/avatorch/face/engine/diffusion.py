@@ -23,6 +23,7 @@ from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.diffusion_weights import DiffusionWeights, Embedding, Recurrence
 from avatorch.face.engine.precision import Precision, computing
 from avatorch.face.engine.speech import ALIGNED, Speech
+from avatorch.face.errors import FaceError, check_floats
 
 
 class Result(NamedTuple):
@@ -155,6 +156,7 @@ class Diffusion:
         The first of the noise has no effect and is left out of the product: its numbers are 0.
         """
         info = self.info
+        check_floats("noise", noise, "B", info.steps + 1, info.frames, info.values)
         middle = noise[:, 1:, info.left_frames : info.left_frames + info.center_frames].to(
             self.device, self.precision.rest
         )
@@ -171,6 +173,16 @@ class Diffusion:
 
         Blocks of a track follow one another, as one longer sequence: the GRU goes on from one to the next.
         """
+        info, rows = self.info, len(windows)
+        check_floats("windows", windows, "B", info.window)
+        if blocks < 1 or rows % blocks:
+            raise FaceError("eInvalidValue", f"blocks is {blocks}, expected a divisor of {rows} windows")
+        check_floats("identity", identity, rows // blocks, len(info.identities))
+        check_floats("emotion", emotion, rows, info.center_frames, len(info.emotions))
+        check_floats("latents", latents, info.steps, info.gru_layers, rows // blocks, info.gru_width)
+        numbers = sum(matrix.shape[1] for matrix in self._into_parts)
+        noises = rows if len(embedded) > 1 else 1
+        check_floats("embedded", embedded, noises, info.steps + 1, info.center_frames, numbers)
         with computing(self.precision):
             return self._sample(self._hear(windows), identity, emotion, latents, embedded, blocks)
 
@@ -248,10 +260,10 @@ class Diffusion:
             ]
         identity = identity.to(features)
         more = functional.pad(identity, (1, 0), value=1.0)[:, None]  # [B, 1, 1 + identities]
-        scales = (identity @ self.scales)[:, None]  # [B, 1, parts]
         rows = None if features.requires_grad else features.new_empty(*features.shape[:2], self.info.values)
         parts, at = [], 0
         with computing(self.precision):
+            scales = (identity @ self.scales)[:, None]  # [B, 1, parts]
             for number, (part, matrix) in enumerate(
                 zip(features.split(self.feature_sizes, -1), self._out, strict=True)
             ):

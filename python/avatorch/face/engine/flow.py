@@ -142,6 +142,16 @@ class Flow:
             return None
 
 
+def _broadcast(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Node, list[Tensor]], Tensor]:
+    def rule(node: Node, values: list[Tensor]) -> Tensor:
+        first, second = values
+        if prod(torch.broadcast_shapes(first.shape, second.shape)) > MOST_FOLDED:
+            raise ValueError("too large")
+        return combine(first, second)
+
+    return rule
+
+
 def _slice(node: Node, values: list[Tensor]) -> Tensor:
     value, starts, ends, *rest = values
     axes = rest[0].tolist() if rest else list(range(len(starts)))
@@ -186,6 +196,6 @@ RULES: dict[str, Callable[[Node, list[Tensor]], Tensor]] = {
     "Reshape": _reshape,
     "Concat": _concat,
     "ReduceL2": _norm,
-    "Mul": lambda node, v: v[0] * v[1],
-    "Div": lambda node, v: v[0] / v[1],
+    "Mul": _broadcast(torch.mul),
+    "Div": _broadcast(torch.div),
 }

@@ -206,6 +206,8 @@ class _Reader:
 
 def map_file(path: Path) -> Buffer:
     """The content of a file, read when it is looked at."""
+    if path.exists() and not path.is_file():
+        raise FaceError("eOpenFileFailed", f"{path}: cannot be read: it is no file")
     try:
         with path.open("rb") as file:
             if path.stat().st_size == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,18 @@ def precision_of(name: str) -> Precision:
 
 @contextmanager
 def computing(precision: Precision) -> Iterator[None]:
-    """Products on a GPU round as the precision says, whatever the process is set to otherwise.
+    """Products round as the precision says, whatever autocast or the process is set to otherwise.
 
     The settings are of the whole process: threads take turns to launch, where there is a GPU.
     """
-    if not torch.cuda.is_initialized():
-        yield
-        return
-    with _lock:
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if not torch.cuda.is_initialized():
+            yield
+            return
+        stack.enter_context(_lock)
         yield from _set(precision)
 
 

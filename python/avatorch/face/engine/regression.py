@@ -18,6 +18,7 @@ from avatorch.face.engine.pattern import Convolution, Linear
 from avatorch.face.engine.precision import Precision, computing
 from avatorch.face.engine.regression_weights import RegressionWeights
 from avatorch.face.engine.speech import Speech
+from avatorch.face.errors import check_floats
 
 ROOT = math.sqrt(2)  # every max(x, 0) of the network is followed by this factor, which goes into the weights before it
 
@@ -67,6 +68,8 @@ class Regression:
 
     def __call__(self, windows: Tensor, emotion: Tensor) -> Tensor:
         """windows [B, samples], emotion [B, implicit + explicit] -> [B, values]"""
+        check_floats("windows", windows, "B", self.info.window)
+        check_floats("emotion", emotion, len(windows), self.info.implicit_emotions + len(self.info.emotions))
         with computing(self.precision):
             return self._frames(windows, emotion.to(self.precision.rest))
 

@@ -14,10 +14,14 @@ from avatorch.face.engine.blendshapes import FeatureMap
 from avatorch.face.engine.captured import Captured
 from avatorch.face.engine.diffusion import Diffusion, Result
 from avatorch.face.engine.diffusion_weights import DiffusionWeights
+from avatorch.face.engine.flow import NotRecognised
+from avatorch.face.engine.graph import read_graph
 from avatorch.face.engine.precision import Precision, precision_of
+from avatorch.face.engine.proof import prove
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
 from avatorch.face.inference import DiffusionInference, RegressionInference
+from avatorch.face.modes import undisturbed
 from avatorch.face.products import run_of
 
 MOST_GRAPHS = 16  # of different sizes; others run without one
@@ -38,26 +42,46 @@ class TorchNetwork:
         engine: Diffusion | Regression | None = None,
     ) -> None:
         self.device, self.info = device, bundle.info
-        self.engine = engine or _engine(bundle, device, precision_of(precision))
+        self.engine = engine or self._open(bundle, precision_of(precision))
         self._graphs: dict[Any, Captured | None] = {}  # None: seen once, worth a graph the next time
         self._replayed: torch.cuda.Event | None = None
         self._lock = threading.Lock()
 
+    @undisturbed
+    def _open(self, bundle: Bundle, precision: Precision) -> Diffusion | Regression:
+        """Compared with what its file says, in float32 at least."""
+        weights, info = recognise(bundle.network, bundle.info), bundle.info
+
+        def made(finely: Precision) -> Diffusion | Regression:
+            if isinstance(weights, DiffusionWeights):
+                return Diffusion(weights, info, self.device, finely)
+            return Regression(weights, info, self.device, finely)
+
+        try:
+            engine = made(precision)
+            fine = precision.name in ("float32", "float64")
+            prove(engine if fine else made(precision_of("float32")), read_graph(bundle.network), info)
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError) as error:
+            raise NotRecognised(f"its weights do not fit together: {error}") from None
+        return engine
+
+    @undisturbed
     def run(self, inputs: dict[str, Tensor], outputs: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """What Network.run gives; frames around those in the middle hold what the file says: less than nothing."""
         engine = self.engine
         given = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with torch.no_grad():
-            if isinstance(engine, Regression):
-                return {"result": engine(given["input"][:, 0], given["emotion"][:, 0])[:, None].float()}
-            identity = given["identity"]
-            embedded = engine.embed_noise(given["noise"])
-            result = engine(given["window"], identity, given["emotion"], given["input_latents"], embedded)
-            prediction = torch.zeros(outputs["prediction"], device=self.device)
-            prediction[:] = engine.around(identity)[:, None]
-            left = self.info.left_frames
-            prediction[:, left : left + self.info.center_frames] = engine.frames(result.features, identity)
-            return {"prediction": prediction, "output_latents": result.latents.float()}
+        if isinstance(engine, Regression):
+            return {"result": engine(given["input"][:, 0], given["emotion"][:, 0])[:, None].float()}
+        identity = given["identity"]
+        embedded = engine.embed_noise(given["noise"])
+        result = engine(given["window"], identity, given["emotion"], given["input_latents"], embedded)
+        prediction = torch.zeros(outputs["prediction"], dtype=torch.float32, device=self.device)
+        prediction[:] = engine.around(identity)[:, None]
+        left = self.info.left_frames
+        prediction[:, left : left + self.info.center_frames] = engine.frames(result.features, identity)
+        return {"prediction": prediction, "output_latents": result.latents.float()}
 
     def replay(self, key: Any, function: Callable[..., Any], given: Sequence[Tensor]) -> Any:
         """A function of tensors that gives tensors, as a graph once its key was seen before."""
@@ -192,13 +216,6 @@ class TorchDiffusionInference(DiffusionInference):
         self.latents[:, :, which] = result.latents[:, :, :count].float()
         features = result.features[: count * blocks]
         return features if self._features else engine.frames(features, self._identity).float()
-
-
-def _engine(bundle: Bundle, device: torch.device, precision: Precision) -> Diffusion | Regression:
-    weights = recognise(bundle.network, bundle.info)
-    if isinstance(weights, DiffusionWeights):
-        return Diffusion(weights, bundle.info, device, precision)
-    return Regression(weights, bundle.info, device, precision)
 
 
 def _bucket(count: int, most: int) -> int:

@@ -19,12 +19,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from avatorch.face.bundle import Bundle, read_bundle
+from avatorch.face.bundle import Bundle, Identity, read_bundle
 from avatorch.face.engine.blendshapes import FeatureFace
 from avatorch.face.engine.captured import Captured
 from avatorch.face.engine.diffusion import Diffusion
 from avatorch.face.engine.session import MOST_WINDOWS, TorchNetwork
-from avatorch.face.errors import FaceError
+from avatorch.face.errors import FaceError, check_track
+from avatorch.face.modes import device_of, undisturbed
 from avatorch.face.progress import Clock
 from avatorch.face.solver import BlendshapeSolver
 
@@ -58,44 +59,56 @@ class FaceStreams:
         bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if bundle.info.kind != "diffusion":
             raise FaceError("eUnsupported", "tracks in step are for diffusion networks, this is a regression network")
-        if tracks < 1:
-            raise FaceError("eInvalidValue", f"tracks is {tracks}, expected at least 1")
-        self.info = info = bundle.info
+        if isinstance(tracks, bool) or not isinstance(tracks, int) or tracks < 1:
+            raise FaceError("eInvalidValue", f"tracks is {tracks!r}, expected at least 1")
+        shape = (bundle.info.steps + 1, bundle.info.frames, bundle.info.values)
+        if noise is not None and noise.shape != shape:
+            raise FaceError("eMismatch", f"noise has shape {list(noise.shape)}, expected {list(shape)}")
+        self.info = bundle.info
         self.tracks = tracks
-        self.network = network or TorchNetwork(bundle, torch.device(device), precision)
+        self.network = network or TorchNetwork(bundle, device_of(device), precision)
         self.device = self.network.device
         assert isinstance(self.network.engine, Diffusion)
         self._engine = self.network.engine
+        if noise is None:
+            random = torch.Generator("cpu").manual_seed(seed)
+            noise = torch.randn(shape, generator=random, dtype=torch.float32, device="cpu")
+        self._make_tracks(bundle, bundle.identity(identity), noise)
+
+    @undisturbed
+    def _make_tracks(self, bundle: Bundle, person: Identity, noise: Tensor) -> None:
+        info, tracks, device = self.info, self.tracks, self.device
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=device)
+
         self._clock = Clock.of(info, None)
         self.hop = self._clock.inferences.start(1) - self._clock.inferences.start(0)  # samples from block to block
-        person = bundle.identity(identity)
-        self._solvers = [BlendshapeSolver(rig, tracks, self.device) for rig in (person.skin, person.tongue)]
+        self._solvers = [BlendshapeSolver(rig, tracks, device) for rig in (person.skin, person.tongue)]
         seconds = float(1 / self._clock.frame_rate)
         index = bundle.identities.index(person)
         self._face = FeatureFace(self.network.feature_maps(person, index), person, tracks, seconds, *self._solvers)
         self.weight_names = tuple(name for solver in self._solvers for name in solver.rig.names)
-        if noise is None:
-            shape = (info.steps + 1, info.frames, info.values)
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        self._embedded = self._engine.embed_noise(noise[None].to(self.device))
-        self._identity = torch.zeros(1, len(info.identities), device=self.device)
+        self._embedded = self._engine.embed_noise(noise[None].to(device))
+        self._identity = zeros(1, len(info.identities))
         self._identity[0, index] = 1
-        self.emotion = info.default_emotion.to(self.device).repeat(
-            tracks, 1
-        )  # [tracks, emotions], for whoever changes it
-        self._window = torch.zeros(tracks, info.window, device=self.device)
-        self._latents = torch.zeros(info.steps, info.gru_layers, tracks, info.gru_width, device=self.device)
-        self._weights = torch.zeros(tracks, info.center_frames, len(self.weight_names), device=self.device)
+        # [tracks, emotions], for whoever changes it
+        self.emotion = info.default_emotion.to(device).repeat(tracks, 1)
+        self._window = zeros(tracks, info.window)
+        self._latents = zeros(info.steps, info.gru_layers, tracks, info.gru_width)
+        self._weights = zeros(tracks, info.center_frames, len(self.weight_names))
         self._chunks = [slice(at, min(at + MOST_WINDOWS, tracks)) for at in range(0, tracks, MOST_WINDOWS)]
         several = len(self._chunks) > 1 and self.device.type == "cuda"
         self._products = torch.zeros_like(self._weights, dtype=torch.float64) if several else None
-        self._pending = torch.zeros(tracks, 0, device=self.device)
+        self._pending = zeros(tracks, 0)
         self._parameters = [person.parameters] * tracks
         self._made = [0] * tracks  # blocks since the last reset
         self._graphs: dict[int, Captured] = {}
 
+    @undisturbed
     def reset(self, track: int) -> None:
         """A track begins anew with the next samples; those of a block that is not whole yet are silence."""
+        check_track(track, self.tracks)
         self._made[track] = 0
         self._window[track] = 0
         self._pending[track] = 0
@@ -104,14 +117,16 @@ class FaceStreams:
         for solver in self._solvers:
             solver.reset(track)
 
+    @undisturbed
     def set_parameters(self, track: int, **settings: float) -> None:
         """Changes settings of the animators of a track, for the blocks that follow."""
+        check_track(track, self.tracks)
         self._parameters[track] = self._parameters[track].changed(**settings)
         self._face.set_parameters(track, self._parameters[track])
         if {"face_mask_level", "face_mask_softness"} & set(settings):
             self._graphs.clear()  # they hold the matrices of the masks before
 
-    @torch.no_grad()
+    @undisturbed
     def push(self, samples: Tensor) -> list[Block]:
         """More samples of every track [tracks, n] -> the blocks that they complete, mostly none or one."""
         if samples.ndim != 2 or len(samples) != self.tracks or not samples.is_floating_point():
@@ -203,7 +218,7 @@ class FaceStreams:
             states = [self._window, self._latents, *self._face.states(), *(solver.state() for solver in self._solvers)]
             kept = [state.clone() for state in states]
             pool = next((graph.pool for graph in self._graphs.values()), None)
-            silence = torch.zeros(chunk.stop - chunk.start, self.hop, device=self.device)
+            silence = self._window.new_zeros(chunk.stop - chunk.start, self.hop)
             self._graphs[chunk.start] = Captured(partial(self._step, chunk), [silence], pool)
             for state, values in zip(states, kept, strict=True):
                 state.copy_(values)

@@ -56,7 +56,9 @@ def draw(numbers: dict[str, Any], path: Path) -> None:
             axis.loglog([row["bodies"] for row in rows], times, marker="o", label=program, linewidth=width)
         floors = {row["bodies"]: row["floor"][kind] for row in numbers["rows"] if row["floor"]}
         if floors:
-            axis.loglog(list(floors), list(floors.values()), "k--", label="the hardware's floor")
+            blas = numbers["device"].startswith("CPU")
+            label = "the pose directions alone, by torch's BLAS" if blas else "the hardware's floor"
+            axis.loglog(list(floors), list(floors.values()), "k--", label=label)
         axis.set(title=title, xlabel="bodies")
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("milliseconds")

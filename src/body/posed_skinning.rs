@@ -5,7 +5,7 @@ use std::array::from_fn;
 use num_traits::Zero;
 use tch::{Device, Tensor};
 
-use super::skin::{Skinned, Unskinned};
+use super::skin::{Skinned, for_gradients, for_points};
 use super::skinning::{Skin, body_of, step, within_bodies};
 use super::{Real, for_real};
 use crate::Result;
@@ -103,8 +103,8 @@ pub(super) fn forward(rest: Rest<'_>, transforms: &Tensor, skin: &Skin, args: &A
                     T::run(Skinned {
                         rows,
                         first,
-                        vertices: v_posed,
-                        transforms: &transforms[16 * joints * body..][..16 * joints],
+                        vectors: v_posed,
+                        matrices: &for_points(&transforms[16 * joints * body..][..16 * joints]),
                         shift: transl.map_or([T::zero(); 3], |transl| from_fn(|i| body_of(transl, 3, bodies, body)[i])),
                         out,
                     });
@@ -165,11 +165,12 @@ pub(super) fn backward(
                     let begin = 3 * (count * body + first);
                     let range = begin..begin + out.len();
                     let arrived = arrived.map(|arrived| &arrived[range.clone()]);
-                    T::run(Unskinned {
+                    T::run(Skinned {
                         rows,
                         first,
-                        gradient: &g[range],
-                        transforms: &transforms[16 * joints * body..][..16 * joints],
+                        vectors: &g[range],
+                        matrices: &for_gradients(&transforms[16 * joints * body..][..16 * joints]),
+                        shift: [T::zero(); 3],
                         out: &mut *out,
                     });
                     if let Some(arrived) = arrived {

@@ -62,12 +62,24 @@ impl<'a, T: Real> Rows<'a, T> {
     }
 }
 
-/// `out_v = sum_j w_vj A_j [v; 1] + shift`.
+/// Transforms for points: `A [v; 1]`.
+pub(super) fn for_points<T: Real>(transforms: &[T]) -> Vec<Matrix<T>> {
+    let columns = |m: &[T; 16]| Matrix(from_fn(|i| m[4 * (i % 4) + i / 4]));
+    transforms.as_chunks::<16>().0.iter().map(columns).collect()
+}
+
+/// Transforms for the gradients of points, backwards: `A^T g`, without what comes of the 1.
+pub(super) fn for_gradients<T: Real>(transforms: &[T]) -> Vec<Matrix<T>> {
+    let rows = |m: &[T; 16]| Matrix(from_fn(|i| if i < 12 { m[i] } else { T::zero() }));
+    transforms.as_chunks::<16>().0.iter().map(rows).collect()
+}
+
+/// `out_v = sum_j w_vj M_j [v; 1] + shift`.
 pub(super) struct Skinned<'a, T> {
     pub(super) rows: &'a Rows<'a, T>,
-    pub(super) first: usize,        // vertex
-    pub(super) vertices: &'a [T],   // [part, 3]
-    pub(super) transforms: &'a [T], // [J, 4, 4]
+    pub(super) first: usize,              // vertex
+    pub(super) vectors: &'a [T],          // [part, 3]
+    pub(super) matrices: &'a [Matrix<T>], // [J], column by column
     pub(super) shift: [T; 3],
     pub(super) out: &'a mut [T], // [part, 3]
 }
@@ -75,42 +87,14 @@ pub(super) struct Skinned<'a, T> {
 impl<T: Real> Stage<T> for Skinned<'_, T> {
     #[inline(always)]
     fn run<V: Lanes<Float = T>>(self) {
-        let turned = |m: &[T; 16]| from_fn(|i| m[4 * (i % 4) + i / 4]);
-        let columns: Vec<Matrix<T>> = self.transforms.as_chunks::<16>().0.iter().map(|m| Matrix(turned(m))).collect();
         let mut blended = vec![Matrix([T::zero(); 16]); CHUNK.min(self.out.len() / 3)];
         let parts =
-            self.vertices.as_chunks::<3>().0.chunks(CHUNK).zip(self.out.as_chunks_mut::<3>().0.chunks_mut(CHUNK));
-        for (part, (vertices, out)) in parts.enumerate() {
+            self.vectors.as_chunks::<3>().0.chunks(CHUNK).zip(self.out.as_chunks_mut::<3>().0.chunks_mut(CHUNK));
+        for (part, (vectors, out)) in parts.enumerate() {
             let blended = &mut blended[..out.len()];
-            self.rows.blend::<V>(self.first + CHUNK * part, &columns, blended);
-            for ((Matrix(m), v), out) in blended.iter().zip(vertices).zip(out) {
+            self.rows.blend::<V>(self.first + CHUNK * part, self.matrices, blended);
+            for ((Matrix(m), v), out) in blended.iter().zip(vectors).zip(out) {
                 *out = from_fn(|i| m[i] * v[0] + m[4 + i] * v[1] + m[8 + i] * v[2] + (m[12 + i] + self.shift[i]));
-            }
-        }
-    }
-}
-
-/// The gradient of the vertices that `Skinned` was given: `out_v = sum_j w_vj A_j^T g_v`, without the last row.
-pub(super) struct Unskinned<'a, T> {
-    pub(super) rows: &'a Rows<'a, T>,
-    pub(super) first: usize,        // vertex
-    pub(super) gradient: &'a [T],   // [part, 3]
-    pub(super) transforms: &'a [T], // [J, 4, 4]
-    pub(super) out: &'a mut [T],    // [part, 3]
-}
-
-impl<T: Real> Stage<T> for Unskinned<'_, T> {
-    #[inline(always)]
-    fn run<V: Lanes<Float = T>>(self) {
-        let transforms: Vec<Matrix<T>> = self.transforms.as_chunks::<16>().0.iter().map(|m| Matrix(*m)).collect();
-        let mut blended = vec![Matrix([T::zero(); 16]); CHUNK.min(self.out.len() / 3)];
-        let parts =
-            self.gradient.as_chunks::<3>().0.chunks(CHUNK).zip(self.out.as_chunks_mut::<3>().0.chunks_mut(CHUNK));
-        for (part, (gradient, out)) in parts.enumerate() {
-            let blended = &mut blended[..out.len()];
-            self.rows.blend::<V>(self.first + CHUNK * part, &transforms, blended);
-            for ((Matrix(m), g), out) in blended.iter().zip(gradient).zip(out) {
-                *out = from_fn(|i| m[i] * g[0] + m[4 + i] * g[1] + m[8 + i] * g[2]);
             }
         }
     }
@@ -207,8 +191,10 @@ mod tests {
                 let (mut skinned, mut unskinned) = (vec![f32::NAN; 3 * count], vec![f32::NAN; 3 * count]);
                 let mut sums = vec![Matrix([0.0; 16]); joint_count];
                 let shift = [0.0; 3];
-                simd::run(level, Skinned { rows, first: 0, vertices: v, transforms, shift, out: &mut skinned });
-                simd::run(level, Unskinned { rows, first: 0, gradient: g, transforms, out: &mut unskinned });
+                let (matrices, out) = (&for_points(transforms), &mut skinned);
+                simd::run(level, Skinned { rows, first: 0, vectors: v, matrices, shift, out });
+                let (matrices, out) = (&for_gradients(transforms), &mut unskinned);
+                simd::run(level, Skinned { rows, first: 0, vectors: g, matrices, shift, out });
                 simd::run(level, Gathered { rows, first: 0, gradient: g, vertices: v, sums: &mut sums });
                 let gathered = sums.iter().flat_map(|sum| sum.0).collect();
                 let found = [skinned, unskinned, gathered];

@@ -8,7 +8,7 @@ use num_traits::Zero;
 use smallvec::smallvec;
 use tch::{Device, Kind, Tensor};
 
-use super::skin::{Gathered, Matrix, Rows, Skinned};
+use super::skin::{Gathered, Matrix, Rows, Skinned, for_points};
 use super::{Real, for_real};
 use crate::cuda::{Program, blocks_of, launch_1d};
 use crate::torch::parallel::{self, elements, elements_mut};
@@ -181,8 +181,8 @@ fn run(vertices: &Tensor, transforms: &Tensor, skin: &Skin, bodies: i64, args: &
                     T::run(Skinned {
                         rows,
                         first,
-                        vertices: &body_of(vertices, 3 * v_count, bodies, body)[3 * first..][..part.len()],
-                        transforms: body_of(transforms, 16 * j_count, bodies, body),
+                        vectors: &body_of(vertices, 3 * v_count, bodies, body)[3 * first..][..part.len()],
+                        matrices: &for_points(body_of(transforms, 16 * j_count, bodies, body)),
                         shift: [T::zero(); 3],
                         out: part,
                     });

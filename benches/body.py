@@ -3,8 +3,8 @@
     python benches/body.py 1 32 --compiled --json body.json
 
 prints a Markdown table: times of a forward pass and of a forward and backward pass (to shape, pose and translation),
-what part of them the hardware's floor is (on a CPU the product of the pose directions by torch's BLAS, which can be beaten),
-memory, and beside every speed the error of the vertices against float64. Last the rate of joints without a mesh.
+what part of them the hardware's floor is (on a CPU the product of the pose directions by torch's BLAS, which can be
+beaten), memory, and beside every speed the error of the vertices against float64. Last the rate of joints without a mesh.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def random_inputs(batch: int, device: str) -> list[Tensor]:
 
 
 def floors(batch: int, device: str) -> tuple[float, float] | None:
-    """The least milliseconds of a forward pass, and of both: known products, known bytes. On a CPU nothing is known, and
-    torch's BLAS stands in."""
+    """The least milliseconds of a forward pass, and of both: known products, known bytes.
+
+    On a CPU nothing is known, and torch's BLAS stands in.
+    """
     if device == "cpu":
         features, directions = torch.randn(batch, 486), torch.randn(486, 31425)
         product = milliseconds(lambda: features @ directions, device)[0]

@@ -4,7 +4,7 @@
 
 prints a Markdown table: times of a forward pass and of a forward and backward pass (to shape, pose and translation),
 what part of them the hardware's floor is (on a CPU the product of the pose directions by torch's BLAS, which can be
-beaten), memory, and beside every speed the error of the vertices against float64. Last the rate of joints without a mesh.
+beaten), memory, and beside every speed the error of the vertices against float64. Last the rate of joints without mesh.
 """
 
 from __future__ import annotations

@@ -201,6 +201,11 @@ fn transforms_gradient(args: &Arguments) -> Result<Outputs> {
     let vertices = args.tensor(1, "vertices")?.like(vectors)?.rank(3)?;
     let bodies = common_batch(&[vectors, vertices]);
     let joint_count = args.number(0);
+    if joint_count < 0 {
+        return Err(Error::Value(format!(
+            "smplx::skinning_transforms: joint_count is {joint_count}, expected 0 or more"
+        )));
+    }
     let skin = Skin::read(args.tensor(2, "weights")?.like(vectors)?, args.optional(3, "joints"), joint_count)?;
     let vectors = batched(vectors, bodies, &[skin.vertex_count(), 3])?.contiguous()?;
     let vertices = batched(vertices, bodies, &[skin.vertex_count(), 3])?.contiguous()?;

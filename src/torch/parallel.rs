@@ -76,7 +76,7 @@ pub(crate) struct Columns<'a, T> {
 impl<T> Columns<'_, T> {
     /// The part of a row that lies in these columns and in `range`.
     pub(crate) fn of_row(&mut self, row: usize, range: Range<usize>) -> &mut [T] {
-        assert!(row < self.rows && range.start >= self.range.start && range.end <= self.range.end);
+        assert!(row < self.rows && [self.range.start, range.start, range.end, self.range.end].is_sorted());
         // SAFETY: checked: inside the output and inside the columns that are only ours.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.row + range.start), range.len()) }
     }

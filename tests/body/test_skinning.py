@@ -257,6 +257,12 @@ def test_wrong_arguments_are_sentences(device: str) -> None:
             r"vertices has shape \[3, 3, 3\], expected \[2, 3, 3\]",
         ),
         (
+            smplx.skinning_transforms,
+            "skinning_transforms",
+            (v, v, w, joints, -3),
+            "joint_count is -3, expected 0 or more",
+        ),
+        (
             smplx.skinning_weights,
             "skinning_weights",
             (v, v[:, :2], A),

@@ -213,7 +213,7 @@ class InteractiveExecutor:
 
     def _emotions_of(self, numbers: range) -> Tensor:
         """Of frames counted from the first that is computed, which may be before the samples. [F, emotions]"""
-        return torch.stack([self.emotions.read(self._executor.clock.frames.target(number)) for number in numbers])
+        return self.emotions.read_each([self._executor.clock.frames.target(number) for number in numbers])
 
     def _frames(self, first: int, count: int, parts: dict[str, Tensor]) -> Frames:
         times = tuple(self.timestamp(first + frame) for frame in range(count + 1))

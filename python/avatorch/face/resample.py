@@ -56,9 +56,10 @@ class Resampler:
         while self._given < end:
             number = torch.arange(self._given, min(end, self._given + at_once), device="cpu")
             middle = number * self._down // self._up
-            windows = self._held.unfold(0, 2 * self._half + 1, 1)[middle - self._half - self._first]
+            # index_select copies whole rows, an index in brackets value by value.
+            windows = self._held.unfold(0, 2 * self._half + 1, 1).index_select(0, middle - self._half - self._first)
             phases = number * self._down % self._up
-            taps = self._make_taps(phases) if self._table is None else self._table[phases]
+            taps = self._make_taps(phases) if self._table is None else self._table.index_select(0, phases)
             results[self._given - start : self._given - start + len(number)] = windows.mul_(taps).sum(1)
             self._given += len(number)
         needed = self._given * self._down // self._up - self._half

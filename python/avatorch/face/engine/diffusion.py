@@ -171,7 +171,10 @@ class Diffusion:
 
         Blocks of a track follow one another: the state of one is that before the next.
         """
-        heard, features = self.hear(windows, emotion), []
+        heard = self.hear(windows, emotion)
+        if blocks == 1:
+            return self.follow(heard, identity, latents, embedded)
+        features = []
         for block in range(blocks):
             own = slice(block, None, blocks)
             result = self.follow(heard[own], identity, latents, embedded if len(embedded) == 1 else embedded[own])

@@ -119,6 +119,31 @@ def test_clips_of_any_lengths(device: str, monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(weights[:count], expected, atol=0 if device == "cpu" else 2e-5, rtol=0)
 
 
+@exported
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_waits_for_the_gpu(kind: str) -> None:
+    """From samples that are there to weights that nobody has looked at, once everything was seen before."""
+    executor = Executor(read_bundle(EXPORTED / kind), 0, 2, "cuda", windows_per_execution=32)
+    for repeat in range(4):
+        for track in range(2):
+            executor.reset(track)
+            executor.audio[track].reset()
+            executor.emotions[track].reset()
+            executor.audio[track].accumulate(torch.randn(20_000) * 0.1)
+            executor.audio[track].close()
+            executor.emotions[track].accumulate(0, torch.rand(10))
+            executor.emotions[track].accumulate(9000, torch.rand(10))
+            executor.emotions[track].close()
+        torch.cuda.set_sync_debug_mode("error" if repeat == 3 else "default")
+        try:
+            found = list(executor.run())
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sum(len(frames) for frames in found) == executor.total_frames(0) * 2
+
+
 def test_what_a_gpu_is_given() -> None:
     """Rows that are equally far apart without an index, and few sizes of batches, little larger than what is there."""
     gpu = torch.device("cuda")

@@ -176,10 +176,10 @@ class EmotionAccumulator:
     def read_each(self, timestamps: Sequence[int]) -> Tensor:
         """The emotions of moments. [moments, emotions]"""
         with self._lock:
-            places = [self._place(timestamp) for timestamp in timestamps]
-            first, last = min(place[0] for place in places), max(place[1] for place in places)
+            first, last = self._place(min(timestamps))[0], self._place(max(timestamps))[1]
             if first == last:
-                return self._emotions[first].repeat(len(places), 1)
+                return self._emotions[first].repeat(len(timestamps), 1)
+            places = [self._place(timestamp) for timestamp in timestamps]
             known = torch.stack(self._emotions[first : last + 1]).double()
         before, after = (known[[place[end] - first for place in places]] for end in range(2))
         part = torch.tensor([place[2] for place in places], dtype=torch.float64, device="cpu")[:, None]

@@ -314,7 +314,7 @@ class Executor:
         for track, count in counts.items():
             made = range(self.inferences_made[track], self.inferences_made[track] + count)
             starts = [clock.inferences.start(number) for number in made]
-            moments = [clock.frames.target(frame) for frame in range(made.start * per, made.stop * per)]
+            moments = clock.frames.targets(range(made.start * per, made.stop * per))
             windows.append(self.audio[track].read_each(starts, self.bundle.info.window, self._input_strength))
             emotions.append(self.emotions[track].read_each(moments))
             tracks += [track] * count
@@ -346,7 +346,7 @@ class Executor:
                 parts = self.animate(tracks, picked)
             for index, track in enumerate(tracks):
                 first = self.inferences_made[track] * self.clock.frames_per_inference + skipped - self.clock.first_frame
-                times = tuple(self.clock.timestamp(first + frame) for frame in range(frames + 1))
+                times = self.clock.timestamps(range(first, first + frames))
                 own = {name: value[index] for name, value in parts.items()} if frames else {}
                 own["emotions"] = emotions[track][skipped : skipped + frames]
                 results[track] = Frames(track, first, times, **own)

@@ -108,7 +108,7 @@ class TorchRegressionInference(RegressionInference):
         engine = self._torch.engine
         assert isinstance(engine, Regression)
         implicit = self._implicit.expand(len(windows), -1)
-        given = windows, torch.cat([implicit, emotions[:, 0].to(windows.device)], -1)
+        given = windows, torch.cat([implicit, emotions[:, 0].to(windows.device, non_blocking=True)], -1)
         # Alone on the CPU: there rounding differs with the number of windows.
         step = 1 if windows.device.type == "cpu" else MOST_WINDOWS
         rows = []

@@ -5,13 +5,15 @@ the engine of this project, in one process on the same inputs.
 
 The graphs come without weights and are filled by tools/fill_face_graphs.py. Every time is that of a block of 0.5 s of
 all tracks, median and median deviation; errors are distances from the same network in float64, relative to the largest
-value. `--profile` prints the kernels that take longest. `--device cpu` measures with two threads.
+value. Below a clip of 4 s stands what its stages take. `--profile` prints the kernels that take longest. `--device cpu`
+measures with two threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import sys
 import tempfile
@@ -27,15 +29,17 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "benches")]
 
 import face_regression  # noqa: E402
 from face_eager import Eager  # noqa: E402
+from stages import print_stages  # noqa: E402
 from timing import milliseconds  # noqa: E402
 
-from avatorch.face import Audio2Face, BlendshapeSolver, Bundle, read_bundle  # noqa: E402
+from avatorch.face import Audio2Face, AudioAccumulator, BlendshapeSolver, Bundle, Executor, read_bundle  # noqa: E402
+from avatorch.face.engine.blendshapes import FeatureFace  # noqa: E402
 from avatorch.face.engine.captured import Captured  # noqa: E402
 from avatorch.face.engine.diffusion import Diffusion  # noqa: E402
 from avatorch.face.engine.precision import PRECISIONS, computing, precision_of  # noqa: E402
 from avatorch.face.engine.recognise import recognise  # noqa: E402
 from avatorch.face.engine.regression import Regression  # noqa: E402
-from avatorch.face.engine.session import TorchNetwork  # noqa: E402
+from avatorch.face.engine.session import TorchDiffusionInference, TorchNetwork  # noqa: E402
 from avatorch.face.engine.streams import FaceStreams  # noqa: E402
 from avatorch.face.network import open_network  # noqa: E402
 from fill_face_graphs import fill  # noqa: E402
@@ -43,6 +47,15 @@ from fill_face_graphs import fill  # noqa: E402
 SECONDS = 0.5  # of speech in a block
 MANY = 5000  # streams, in blocks of 256
 Run = Callable[[], object]
+CLIP_STAGES = {
+    (AudioAccumulator, "accumulate"): "samples",
+    (Executor, "_infer"): "windows and emotions",
+    (TorchDiffusionInference, "_hear"): "speech network",
+    (TorchDiffusionInference, "_follow"): "GRU, block by block",
+    (torch.cuda.CUDAGraph, "replay"): ": graphs",
+    (FeatureFace, "products"): "features to products",
+    (FeatureFace, "solve"): "solver",
+}
 
 
 def inputs(bundle: Bundle, tracks: int, device: torch.device) -> dict[str, Tensor]:
@@ -166,11 +179,11 @@ def streaming(bundle: Bundle, network: TorchNetwork, tracks: int) -> Run:
     return lambda: streams.push(samples)
 
 
-def offline(bundle: Bundle, network: TorchNetwork | None, device: torch.device, seconds: float) -> Run:
-    """A whole clip to weights, as Audio2Face computes it."""
+def offline(bundle: Bundle, network: TorchNetwork | None, device: torch.device, *seconds: float) -> Run:
+    """A whole clip to weights, as Audio2Face computes it; of several lengths one after the other."""
     face = Audio2Face(bundle, 0, device, network=network) if network else Audio2Face(bundle, 0, device, engine="onnx")
-    clip = torch.randn(int(seconds * bundle.info.sample_rate)) * 0.1
-    return lambda: face(clip)
+    clips = itertools.cycle([torch.randn(int(each * bundle.info.sample_rate)) * 0.1 for each in seconds])
+    return lambda: face(next(clips))
 
 
 def solving(bundle: Bundle, tracks: int, device: torch.device) -> Run:
@@ -262,6 +275,10 @@ def measure(given: argparse.Namespace, folders: dict[str, Path]) -> None:
         if device.type == "cuda" and name in ("float16", "bfloat16"):
             bench.time(f"engine {name}, streams to weights", MANY, lambda n=network: streaming(bundle, n, MANY))
         bench.time(f"engine {name}, clip of 4 s", 1, lambda n=network: offline(bundle, n, device, 4.0))
+        if bench.wants(f"engine {name}, clip of 4 s"):
+            print_stages(offline(bundle, network, device, 4.0), CLIP_STAGES, device)
+        lengths = [2 + (7 * place % 41) / 10 for place in range(41)]
+        bench.time(f"engine {name}, clips of 2 to 6 s", 1, lambda n=network: offline(bundle, n, device, *lengths))  # noqa: B023
         if given.profile and name in given.profile and bench.wants(f"engine {name}, clip of 4 s"):
             profile(offline(bundle, network, device, 4.0))
         del engine, run, network

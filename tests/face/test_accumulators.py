@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,27 @@ def test_any_chunks_and_drops_read_alike() -> None:
                 audio.drop_before(start)
                 assert audio.dropped_samples <= first
         assert audio.count == 1000
+
+
+@pytest.mark.parametrize("starts", [[-7, 0, 5, 10], [90, 3, 40], [20], [0, 200]])
+def test_windows_at_once_are_those_one_by_one(starts: list[int]) -> None:
+    """In any order, overlapping or far apart, with silence on both sides."""
+    audio = AudioAccumulator(buffer_size=16)
+    audio.accumulate(torch.randn(100))
+    audio.close()
+    for length, strength in ((1, 1.0), (25, 0.5)):
+        expected = torch.stack([audio.read(start, length, strength) for start in starts])
+        assert torch.equal(audio.read_each(starts, length, strength), expected)
+
+
+def test_windows_are_read_of_what_is_there() -> None:
+    audio = AudioAccumulator(buffer_size=10)
+    audio.accumulate(torch.arange(35.0))
+    with pytest.raises(FaceError, match="samples to 36 were read, expected at most the 35"):
+        audio.read_each([0, 31], 5)
+    audio.drop_before(29)
+    with pytest.raises(FaceError, match="sample 19 was read, 20 were dropped"):
+        audio.read_each([21, 19], 5)
 
 
 def test_silence_follows_only_the_end() -> None:
@@ -79,6 +101,25 @@ def test_emotions_move_between_keys() -> None:
     assert emotions.read(10**12).tolist() == [1, 0]
     with pytest.raises(FaceError, match="closed without an emotion"):
         EmotionAccumulator(2).close()
+
+
+def test_emotions_at_once_are_those_between_keys() -> None:
+    """Of a few of many keys, before the first, at keys and behind the last; what is read is nobody else's."""
+    emotions = EmotionAccumulator(2)
+    keys = {100: (0.0, 1.0), 300: (1.0, 0.0), 310: (0.25, 0.5), 1000: (0.0, 0.0)}
+    for moment, values in keys.items():
+        emotions.accumulate(moment, torch.tensor(values))
+    emotions.close()
+    moments = [-3, 100, 150, 299, 300, 305, 310, 655, 1000, 5000]
+    times, values = list(keys), np.array(list(keys.values()))
+    expected = np.stack([np.interp(moments, times, column) for column in values.T], 1)
+    np.testing.assert_allclose(emotions.read_each(moments), expected, atol=1e-7)
+    assert torch.equal(emotions.read_each(moments), torch.stack([emotions.read(moment) for moment in moments]))
+    for alike in ([-5, 3], [1000, 2000]):
+        emotions.read_each(alike).fill_(7)
+    assert emotions.read(0).tolist() == [0, 1] and emotions.read(1000).tolist() == [0, 0]
+    with pytest.raises(FaceError, match="the emotion of sample 0 was read, the last known is none"):
+        EmotionAccumulator(2).read_each([0, 1])
 
 
 def test_emotions_are_dropped_but_for_what_is_needed() -> None:

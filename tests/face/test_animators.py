@@ -13,6 +13,8 @@ from torch import Tensor
 from avatorch.face import FaceError, Identity, read_bundle
 from avatorch.face.animators import EyesAnimator, JawAnimator, SkinAnimator, TongueAnimator, rigid_fit
 from avatorch.face.parameters import AnimatorParameters
+from avatorch.face.products import run_of
+from avatorch.face.smoothing import smooth_at_once, smooth_by_frame
 from avatorch.reference import animators as reference
 from face import bundles
 
@@ -57,6 +59,38 @@ def test_skin(identity: Identity, device: str, cut: int) -> None:
     alone = skin.animate([1], flat[1:2], smooth=False)
     unsmoothed = settings[1].changed(upper_face_smoothing=0, lower_face_smoothing=0)
     close(alone[0], reference.skin(moves[1].double(), *constants, unsmoothed, float(SECONDS)).flatten(1))
+
+
+@pytest.mark.parametrize("at_once", [1, 500, 1 << 20])
+def test_skin_at_once_is_that_frame_by_frame(
+    identity: Identity, device: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many frames go together; also when tracks begin again, and where nothing is smoothed."""
+    monkeypatch.setattr("avatorch.face.animators.MOST_AT_ONCE", at_once)
+    tracks = [0, 2]
+    one, other = (SkinAnimator(identity, 3, float(SECONDS), torch.device(place)) for place in (device, "cpu"))
+    for track in range(3):
+        for skin in (one, other):
+            skin.set_parameters(track, random_parameters(track + 3))
+    for frames in (1, 7, 12):
+        moves = torch.randn(2, frames, 3 * len(identity.neutral_skin))
+        found = one._at_once(tracks, run_of(tracks, torch.device(device)), moves.to(device))
+        expected = other._by_frame(tracks, torch.tensor(tracks), moves)
+        torch.testing.assert_close(found.cpu(), expected, atol=3e-5, rtol=3e-5)
+        for skin in (one, other):
+            skin._first = [False, False, frames == 7]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_smoothing_at_once_is_that_frame_by_frame(device: str, dtype: torch.dtype) -> None:
+    """Of parts from little to all of the way, over more frames than one product takes."""
+    wanted = torch.randn(3, 600, 2, 5, dtype=dtype, device=device)
+    before = torch.randn(2, 3, 2, 5, dtype=dtype, device=device)
+    alpha = torch.tensor([[0.05, 1.0], [0.5, 0.11], [0.999, 0.3]], dtype=dtype, device=device)[..., None]
+    for frames in (1, 2, 31, 600):
+        found = smooth_at_once(wanted[:, :frames], *before, alpha)
+        for one, other in zip(found, smooth_by_frame(wanted[:, :frames], *before, alpha), strict=True):
+            torch.testing.assert_close(one, other, **({"atol": 3e-6, "rtol": 1e-5} if dtype == torch.float32 else {}))
 
 
 def test_skin_of_some_columns_is_that_of_all(identity: Identity) -> None:

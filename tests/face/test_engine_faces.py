@@ -24,9 +24,10 @@ from avatorch.face.engine.merge import merged_copies
 from avatorch.face.engine.precision import precision_of
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
-from avatorch.face.engine.session import TorchNetwork
+from avatorch.face.engine.session import TorchNetwork, _padded, _turns
 from avatorch.face.engine.streams import FaceStreams
 from avatorch.face.network import Network
+from avatorch.face.products import run_of
 from face import bundles
 
 # Bundles with networks of the published structure, reduced sizes and random weights; not part of this project.
@@ -95,6 +96,65 @@ def test_blocks_of_a_clip_at_once(device: str) -> None:
     for block in range(3):
         single = network.engine.frames(whole.features[block : block + 1], identity[:1])
         torch.testing.assert_close(values[block : block + 1], single)
+
+
+@exported
+def test_clips_of_any_lengths(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together as alone; whatever the lengths, the GRU is that of one block, whose graph is there."""
+    face = Audio2Face(read_bundle(EXPORTED / "diffusion"), 0, device)
+    keys, replay = set(), TorchNetwork.replay
+
+    def seen(self: TorchNetwork, key: Any, *given: Any) -> Any:
+        keys.add(key)
+        return replay(self, key, *given)
+
+    monkeypatch.setattr(TorchNetwork, "replay", seen)
+    clips = [torch.randn(length) * 0.1 for length in (31_000, 16_000, 0, 333, 40_001)]
+    alone = [face(clip).weights for clip in clips]
+    assert [key for key in keys if key[0] == "follow"] == [("follow", 1, True)]
+    for _ in range(3):  # on a GPU as it is, captured, and from the graph
+        torch.testing.assert_close(face(clips[0]).weights, alone[0], atol=0 if device == "cpu" else 2e-5, rtol=0)
+    together = face(clips)
+    for weights, count, expected in zip(together.weights, together.counts, alone, strict=True):
+        torch.testing.assert_close(weights[:count], expected, atol=0 if device == "cpu" else 2e-5, rtol=0)
+
+
+@exported
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_waits_for_the_gpu(kind: str) -> None:
+    """From samples that are there to weights that nobody has looked at, once everything was seen before."""
+    executor = Executor(read_bundle(EXPORTED / kind), 0, 2, "cuda", windows_per_execution=32)
+    for repeat in range(4):
+        for track in range(2):
+            executor.reset(track)
+            executor.audio[track].reset()
+            executor.emotions[track].reset()
+            executor.audio[track].accumulate(torch.randn(20_000) * 0.1)
+            executor.audio[track].close()
+            executor.emotions[track].accumulate(0, torch.rand(10))
+            executor.emotions[track].accumulate(9000, torch.rand(10))
+            executor.emotions[track].close()
+        torch.cuda.set_sync_debug_mode("error" if repeat == 3 else "default")
+        try:
+            found = list(executor.run())
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sum(len(frames) for frames in found) == executor.total_frames(0) * 2
+
+
+def test_what_a_gpu_is_given() -> None:
+    """Rows that are equally far apart without an index, and few sizes of batches, little larger than what is there."""
+    gpu = torch.device("cuda")
+    assert run_of([4], gpu) == slice(4, 5, 1) and run_of([], gpu) == slice(0, 0, 1)
+    for numbers in ([2, 3, 4], [0, 10, 20], [7, 9]):
+        assert list(range(30))[run_of(numbers, gpu)] == numbers
+    sizes = [len(_padded(torch.empty(count, 2, device="meta"), 256)) for count in range(1, 257)]
+    assert all(count <= size <= 1.25 * count for count, size in enumerate(sizes, 1)) and len(set(sizes)) == 28
+    assert len(_padded(torch.empty(17, 2, device="meta"), 18)) == 18
+    assert _turns([5, 5, 2, 5, 2], 8) == [[0, 2], [1, 4], [3]]
+    assert _turns([5, 5, 2, 5, 2], 1) == [[0], [2], [1], [4], [3]]
 
 
 @exported

@@ -25,6 +25,7 @@ def test_counts_are_those_of_counting() -> None:
         assert windows.count_complete(samples) == sum(windows.end(i) <= samples for i in far)
         for i in range(20):
             assert windows.start(i) == math.floor(i * stride) + windows.start_offset
+        assert windows.targets(range(3, 9)) == [windows.target(i) for i in range(3, 9)]
 
 
 def test_a_regression_network_at_any_rate(tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_a_diffusion_network_has_its_own_rate(tmp_path: Path) -> None:
     for samples in (0, 1, 99, 100, 101, 12345):
         assert clock.total_frames(samples) == math.ceil(samples * clock.frame_rate / info.sample_rate)
     assert [clock.timestamp(frame) for frame in range(4)] == [0, 100, 200, 300]
+    assert clock.timestamps(range(1, 3)) == (100, 200, 300) and clock.timestamps(range(2, 2)) == (200,)
     assert clock.first_frame == 10  # (1200 - 1200 * 2 / 12) / 100 frames before the audio
     with pytest.raises(FaceError, match="this network has its own"):
         Clock.of(info, Fraction(30))

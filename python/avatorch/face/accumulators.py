@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -90,6 +91,14 @@ class AudioAccumulator:
                 at += take
         return window if strength == 1.0 else window * strength
 
+    def read_each(self, starts: Sequence[int], length: int, strength: float = 1.0) -> Tensor:
+        """`read` from several starts, in one piece where they overlap. [starts, length]"""
+        first, last = min(starts), max(starts)
+        if last - first > length * len(starts):
+            return torch.stack([self.read(start, length, strength) for start in starts])
+        whole = self.read(first, last + length - first, strength)
+        return torch.stack([whole[start - first : start - first + length] for start in starts])
+
     def drop_before(self, sample: int) -> None:
         """Frees whole buffers of samples before this one."""
         with self._lock:
@@ -162,20 +171,34 @@ class EmotionAccumulator:
 
     def read(self, timestamp: int) -> Tensor:
         """The emotion of a moment: the first before any, the last behind all if the track is closed. [emotions]"""
+        return self.read_each([timestamp])[0]
+
+    def read_each(self, timestamps: Sequence[int]) -> Tensor:
+        """The emotions of moments. [moments, emotions]"""
         with self._lock:
-            if not self.can_read(timestamp):
-                last = self._times[-1] if self._times else "none"
-                raise FaceError("eOutOfBounds", f"the emotion of sample {timestamp} was read, the last known is {last}")
-            after = bisect.bisect_left(self._times, timestamp)
-            if after == 0:
-                if self._last_dropped is not None and timestamp < self._times[0]:
-                    raise FaceError("eOutOfBounds", f"the emotion of sample {timestamp} was read, it was dropped")
-                return self._emotions[0]
-            if after == len(self._times):
-                return self._emotions[-1]
-            before, start, end = self._emotions[after - 1], self._times[after - 1], self._times[after]
-            part = (timestamp - start) / (end - start)
-            return (before.double() * (1 - part) + self._emotions[after].double() * part).float()
+            first, last = self._place(min(timestamps))[0], self._place(max(timestamps))[1]
+            if first == last:
+                return self._emotions[first].repeat(len(timestamps), 1)
+            places = [self._place(timestamp) for timestamp in timestamps]
+            known = torch.stack(self._emotions[first : last + 1]).double()
+        before, after = (known[[place[end] - first for place in places]] for end in range(2))
+        part = torch.tensor([place[2] for place in places], dtype=torch.float64, device="cpu")[:, None]
+        return (before * (1 - part) + after * part).float()
+
+    def _place(self, timestamp: int) -> tuple[int, int, float]:
+        """Which emotions a moment is between, and where: 0 is at the first of them."""
+        if not self.can_read(timestamp):
+            last = self._times[-1] if self._times else "none"
+            raise FaceError("eOutOfBounds", f"the emotion of sample {timestamp} was read, the last known is {last}")
+        after = bisect.bisect_left(self._times, timestamp)
+        if after == 0:
+            if self._last_dropped is not None and timestamp < self._times[0]:
+                raise FaceError("eOutOfBounds", f"the emotion of sample {timestamp} was read, it was dropped")
+            return 0, 0, 0.0
+        if after == len(self._times):
+            return after - 1, after - 1, 0.0
+        start, end = self._times[after - 1], self._times[after]
+        return after - 1, after, (timestamp - start) / (end - start)
 
     def drop_before(self, timestamp: int) -> None:
         """Frees whole buffers of emotions that are not needed for this moment and later."""

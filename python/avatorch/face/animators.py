@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from avatorch.face.bundle import Identity
+from avatorch.face.engine.precision import PRECISIONS, computing
 from avatorch.face.parameters import AnimatorParameters
+from avatorch.face.products import run_of
+from avatorch.face.smoothing import smooth_at_once
 
 SACCADE_RATE = 30  # samples of the table a second, whatever the frame rate
+MOST_AT_ONCE = 1 << 25  # values of both halves of faces that are smoothed at once
 
 
 class SkinAnimator:
@@ -71,15 +75,26 @@ class SkinAnimator:
         if deltas.device.type == "cpu" and len(tracks) > 1:  # What is worked on stays in the cache.
             rows = zip(tracks, deltas.split(1), strict=True)
             return torch.cat([self.animate([track], row, smooth=smooth) for track, row in rows])
-        which = torch.as_tensor(list(tracks), device=deltas.device)
-        gain, alpha = self._gain[which], self._alpha[which]  # [R, 2, values], [R, 2, 1]
+        which = run_of(tracks, deltas.device)
         wanted = deltas * self._strength[which, None] + self._constant[which, None]
         if not smooth:
+            gain = self._gain[which]  # [R, 2, values]
             return self._neutral + wanted * gain[:, None, 1] + wanted * gain[:, None, 0]
-        first = torch.tensor([self._first[track] for track in tracks], device=deltas.device)[:, None, None]
+        if not deltas.shape[1]:
+            return wanted
+        smoothed = self._by_frame if deltas.device.type == "cpu" else self._at_once
+        positions = smoothed(tracks, which, wanted)
+        for track in tracks:
+            self._first[track] = False
+        return positions
+
+    def _by_frame(self, tracks: Sequence[int], which: Tensor | slice, wanted: Tensor) -> Tensor:
+        """Of moves [R, F, values], one frame after the other."""
+        gain, alpha = self._gain[which], self._alpha[which]  # [R, 2, values], [R, 2, 1]
+        first = torch.tensor([self._first[track] for track in tracks], device="cpu")[:, None, None]
         once, twice = self._once[which], self._twice[which]
         positions, way = torch.empty_like(wanted), torch.empty_like(once)
-        for frame in range(deltas.shape[1]):
+        for frame in range(wanted.shape[1]):
             target = wanted[:, frame, None]  # [R, 1, values]
             passes = None
             if any(self._unsmoothed[track] or (frame == 0 and self._first[track]) for track in tracks):
@@ -89,11 +104,25 @@ class SkinAnimator:
             torch.mul(twice[:, 1], gain[:, 1], out=positions[:, frame])
             positions[:, frame] += self._neutral
             positions[:, frame] += torch.mul(twice[:, 0], gain[:, 0], out=way[:, 0])
-        if deltas.shape[1]:
-            self._once[which], self._twice[which] = once, twice
-            for track in tracks:
-                self._first[track] = False
+        self._once[which], self._twice[which] = once, twice
         return positions
+
+    def _at_once(self, tracks: Sequence[int], which: Tensor | slice, wanted: Tensor) -> Tensor:
+        """The same for a GPU, which many small steps would keep waiting."""
+        gain, alpha = self._gain[which][:, None], self._alpha[which]  # [R, 1, 2, values], [R, 2, 1]
+        begins = torch.tensor([self._first[track] for track in tracks], device="cpu")
+        first = begins.to(wanted.device, non_blocking=True)[:, None, None]
+        once = torch.where(first, wanted[:, :1], self._once[which])
+        twice = torch.where(first, wanted[:, :1], self._twice[which])
+        step = max(1, MOST_AT_ONCE // once.numel())
+        parts = []
+        with computing(PRECISIONS["float32"]):
+            for some in wanted.split(step, 1):
+                halves = some[:, :, None].expand(-1, -1, 2, -1)
+                smoothed, once, twice = smooth_at_once(halves, once, twice, alpha)
+                parts.append(self._neutral + (smoothed * gain).sum(2))
+        self._once[which], self._twice[which] = once, twice
+        return torch.cat(parts, 1)
 
 
 def _towards(value: Tensor, aim: Tensor, part: Tensor, way: Tensor, target: Tensor, passes: Tensor | None) -> Tensor:
@@ -121,7 +150,7 @@ class TongueAnimator:
 
     def animate(self, tracks: Sequence[int], deltas: Tensor) -> Tensor:
         """[R, F, values] -> positions [R, F, values]"""
-        which = torch.as_tensor(list(tracks), device=deltas.device)
+        which = run_of(tracks, deltas.device)
         return self._neutral + self._strength[which] * deltas + self._shift[which]
 
 
@@ -143,7 +172,7 @@ class JawAnimator:
 
     def animate(self, tracks: Sequence[int], deltas: Tensor) -> Tensor:
         """[R, F, 3 points] -> transforms [R, F, 4, 4]"""
-        which = torch.as_tensor(list(tracks), device=deltas.device)
+        which = run_of(tracks, deltas.device)
         moves = deltas.unflatten(-1, (-1, 3))
         return rigid_fit(self._neutral, self._neutral + self._strength[which] * moves + self._shift[which])
 
@@ -204,15 +233,12 @@ class EyesAnimator:
             p = self._parameters[track]
             begin = Fraction(p.eye_saccade_seed) + self._time[track]
             places = [math.floor(begin + self._step * frame) % len(self._saccades) for frame in range(angles.shape[1])]
-            jumps = self._saccades[torch.tensor(places, dtype=torch.int64, device=angles.device)]  # [F, 2]
-            offsets = torch.tensor(
-                [
-                    [p.right_eye_rot_x_offset, p.right_eye_rot_y_offset],
-                    [p.left_eye_rot_x_offset, p.left_eye_rot_y_offset],
-                ],
-                dtype=torch.float32,
-                device=angles.device,
-            )
+            numbers = torch.tensor(places, dtype=torch.int64, device="cpu")
+            jumps = self._saccades[numbers.to(angles.device, non_blocking=True)]  # [F, 2]
+            right = p.right_eye_rot_x_offset, p.right_eye_rot_y_offset
+            left = p.left_eye_rot_x_offset, p.left_eye_rot_y_offset
+            turned = torch.tensor([right, left], dtype=torch.float32, device="cpu")
+            offsets = turned.to(angles.device, non_blocking=True)
             eyes = angles[row].unflatten(-1, (2, 2))  # [F, eye, 2]
             result[row, :, :, :2] = offsets + p.eyeballs_strength * eyes + p.saccade_strength * jumps[:, None]
             self._time[track] = (self._time[track] + self._step * angles.shape[1]) % len(self._saccades)

@@ -301,27 +301,26 @@ class Executor:
             count -= 1
         return count
 
-    def _targets(self, inference: int) -> list[int]:
-        frames = self.clock.frames_per_inference
-        return [self.clock.frames.target(inference * frames + frame) for frame in range(frames)]
-
     def _last_target(self, inference: int) -> int:
         """The last moment whose emotion an inference reads."""
         return self.clock.frames.target((inference + 1) * self.clock.frames_per_inference - 1)
 
     def _infer(self, counts: dict[int, int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Rows [F, values] of each track, from the next inferences of it, and their emotions [F, emotions]."""
-        tracks, windows, emotions, numbers = [], [], [], []
+        clock, per = self.clock, self.clock.frames_per_inference
+        tracks: list[int] = []
+        numbers: list[int] = []
+        windows, emotions = [], []
         for track, count in counts.items():
-            made = self.inferences_made[track]
-            for number in range(made, made + count):
-                start = self.clock.inferences.start(number)
-                tracks.append(track)
-                windows.append(self.audio[track].read(start, self.bundle.info.window, self._input_strength))
-                emotions.append(torch.stack([self.emotions[track].read(target) for target in self._targets(number)]))
-                numbers.append(number)
-        told = torch.stack(emotions)  # [R, F, emotions]
-        rows = self.inference.infer(tracks, torch.stack(windows), told, numbers)
+            made = range(self.inferences_made[track], self.inferences_made[track] + count)
+            starts = [clock.inferences.start(number) for number in made]
+            moments = clock.frames.targets(range(made.start * per, made.stop * per))
+            windows.append(self.audio[track].read_each(starts, self.bundle.info.window, self._input_strength))
+            emotions.append(self.emotions[track].read_each(moments))
+            tracks += [track] * count
+            numbers += made
+        told = torch.cat(emotions).unflatten(0, (-1, per))  # [R, F, emotions]
+        rows = self.inference.infer(tracks, torch.cat(windows), told, numbers)
         rows_of, told_of, at = {}, {}, 0
         for track, count in counts.items():
             rows_of[track], told_of[track] = (some[at : at + count].flatten(0, 1) for some in (rows, told))
@@ -347,7 +346,7 @@ class Executor:
                 parts = self.animate(tracks, picked)
             for index, track in enumerate(tracks):
                 first = self.inferences_made[track] * self.clock.frames_per_inference + skipped - self.clock.first_frame
-                times = tuple(self.clock.timestamp(first + frame) for frame in range(frames + 1))
+                times = self.clock.timestamps(range(first, first + frames))
                 own = {name: value[index] for name, value in parts.items()} if frames else {}
                 own["emotions"] = emotions[track][skipped : skipped + frames]
                 results[track] = Frames(track, first, times, **own)

@@ -213,10 +213,10 @@ class InteractiveExecutor:
 
     def _emotions_of(self, numbers: range) -> Tensor:
         """Of frames counted from the first that is computed, which may be before the samples. [F, emotions]"""
-        return torch.stack([self.emotions.read(self._executor.clock.frames.target(number)) for number in numbers])
+        return self.emotions.read_each(self._executor.clock.frames.targets(numbers))
 
     def _frames(self, first: int, count: int, parts: dict[str, Tensor]) -> Frames:
-        times = tuple(self.timestamp(first + frame) for frame in range(count + 1))
-        begin = first + self._executor.clock.first_frame
+        clock = self._executor.clock
+        times, begin = clock.timestamps(range(first, first + count)), first + clock.first_frame
         emotions = self._emotions_of(range(begin, begin + count))
         return Frames(0, first, times, emotions=emotions, **{name: value[0] for name, value in parts.items()})

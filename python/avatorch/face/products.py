@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,10 +26,12 @@ def row_products(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 def run_of(numbers: Sequence[int], device: torch.device) -> Tensor | slice:
-    """An index of rows: on a GPU a slice where they follow one another, since numbers from the host wait for all that
-    is being computed. On the CPU rows are always copied, to memory aligned alike.
+    """An index of rows: on a GPU a slice where they are equally far apart, since numbers from the host take a copy. On
+    the CPU rows are always copied, to memory aligned alike.
     """
-    first = numbers[0] if numbers else 0
-    if device.type != "cpu" and all(number == first + place for place, number in enumerate(numbers)):
-        return slice(first, first + len(numbers))
-    return torch.tensor(list(numbers), device=device)
+    if device.type != "cpu":
+        steps = {after - before for before, after in pairwise(numbers)} or {1}
+        first, step = (numbers[0], min(steps)) if numbers else (0, 1)
+        if len(steps) == 1 and step > 0:
+            return slice(first, first + len(numbers) * step, step)
+    return torch.tensor(list(numbers), dtype=torch.int64, device="cpu").to(device, non_blocking=True)

@@ -30,6 +30,11 @@ class Windows:
         """The sample that a window describes."""
         return self.start(index) + self.target_offset
 
+    def targets(self, indices: range) -> list[int]:
+        """`target` of many."""
+        up, down, offset = self.stride.numerator, self.stride.denominator, self.start_offset + self.target_offset
+        return [index * up // down + offset for index in indices]
+
     def end(self, index: int) -> int:
         """The sample behind a window."""
         return self.start(index) + self.size
@@ -93,3 +98,7 @@ class Clock:
     def timestamp(self, frame: int) -> int:
         """The sample that a frame describes, counted from the first that is given out."""
         return self.frames.target(frame + self.first_frame)
+
+    def timestamps(self, frames: range) -> tuple[int, ...]:
+        """`timestamp` of frames that follow one another, and of the one behind them."""
+        return tuple(self.frames.targets(range(frames.start + self.first_frame, frames.stop + self.first_frame + 1)))

@@ -27,6 +27,8 @@ from avatorch.face.parameters import SolverParameters, SolverPoses
 from avatorch.face.products import row_products, run_of
 from avatorch.face.rig import Rig
 
+_Group = tuple[list[int], Tensor | slice, Tensor | slice]  # numbers of tracks, their rows, and they as an index
+
 METHODS = ("exact", "admm")
 ADMM_STEPS = 4
 SWEEPS = 4  # over all frames at once; each leaves at most a hundredth of the error before
@@ -89,7 +91,7 @@ class BlendshapeSolver:
         self._poses = [rig.poses] * tracks
         self._unknowns = [_Unknowns.of(rig.poses, self.device)] * tracks
         self._alike = True  # whether all tracks have the same unknowns
-        self._groups_of: dict[tuple[int, int], list[tuple[list[int], Tensor, Tensor]]] = {}
+        self._groups_of: dict[tuple[int, int], list[_Group]] = {}
         self._one_system: bool | None = True  # whether all tracks have the same matrix; None: not known
         self._normal[:], self._temporal[:] = self._system(rig.parameters, rig.poses)
         self._multipliers[:] = torch.tensor(rig.poses.multipliers, device="cpu")
@@ -172,7 +174,7 @@ class BlendshapeSolver:
                 weights[places] = self._solve(self._unknowns[own[0]], own, tracked, rhs[places], remember)
         return weights.float() * self._multipliers[which] + self._offsets[which]
 
-    def _groups(self, tracks: Sequence[int] | slice) -> list[tuple[list[int], Tensor, Tensor]]:
+    def _groups(self, tracks: Sequence[int] | slice) -> list[_Group]:
         """Tracks with the same unknowns: their numbers, and on the device their rows and numbers. Those of a slice are
         kept: a graph that is captured must not take them from elsewhere.
         """
@@ -186,7 +188,7 @@ class BlendshapeSolver:
         groups = []
         for rows in rows_of.values():
             own = [listed[row] for row in rows]
-            groups.append((own, torch.tensor(rows, device=self.device), torch.tensor(own, device=self.device)))
+            groups.append((own, run_of(rows, self.device), run_of(own, self.device)))
         if key is not None:
             self._groups_of[key] = groups
         return groups

@@ -22,10 +22,10 @@ from avatorch.face.bundle import Identity
 from avatorch.face.engine.captured import Branch
 from avatorch.face.parameters import AnimatorParameters
 from avatorch.face.products import row_products, run_of
+from avatorch.face.smoothing import smooth_at_once, smooth_by_frame
 from avatorch.face.solver import BlendshapeSolver
 
 Tracks = Sequence[int] | slice
-MOST_AT_ONCE = 256  # frames smoothed in one product, whose matrix is the square of them
 
 
 @dataclass
@@ -152,8 +152,8 @@ class SkinFeatures:
         first = self._first[which]
         once = torch.where(first, wanted[:, 0], self._once[which])
         twice = torch.where(first, wanted[:, 0], self._twice[which])
-        follow = _follow if wanted.device.type == "cpu" else _follow_at_once
-        smoothed, self._once[which], self._twice[which] = follow(wanted, once, twice, alpha)
+        smooth = smooth_by_frame if wanted.device.type == "cpu" else smooth_at_once
+        smoothed, self._once[which], self._twice[which] = smooth(wanted, once, twice, alpha)
         self._first[which] = False
         return smoothed
 
@@ -175,37 +175,6 @@ class SkinFeatures:
                 halves(identity.eye_close.reshape(-1)), halves(identity.lip_open.reshape(-1)),
             )  # fmt: skip
         return self._masks[key]
-
-
-def _follow(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Frame by frame, so that it does not matter how many there are. [R, F, 2, k], [R, 2, k], [R, 2, k], [R, 2, 1]"""
-    smoothed = []
-    for target in wanted.unbind(1):
-        once = torch.lerp(once, target, alpha)
-        twice = torch.lerp(twice, once, alpha)
-        smoothed.append(twice)
-    return torch.stack(smoothed, 1), once, twice
-
-
-def _follow_at_once(wanted: Tensor, once: Tensor, twice: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same as one product over frames: n frames ago counts a (1 - a)^n once, and (n + 1) a^2 (1 - a)^n twice."""
-    frames = wanted.shape[1]
-    if frames > MOST_AT_ONCE:
-        parts = []
-        for some in wanted.split(MOST_AT_ONCE, 1):
-            part, once, twice = _follow_at_once(some, once, twice, alpha)
-            parts.append(part)
-        return torch.cat(parts, 1), once, twice
-    number = torch.arange(frames, device=wanted.device)
-    ago = number[:, None] - number  # [F, F]
-    rest = 1 - alpha  # [R, 2, 1]
-    power = rest[..., None] ** ago.clamp(min=0) * (ago >= 0)  # [R, 2, F, F]
-    targets = wanted.transpose(1, 2)  # [R, 2, F, k]
-    begun = rest ** (number + 1)  # [R, 2, F], of what was before the first frame
-    by_frame = begun[..., None] * (twice[:, :, None] + (number[:, None] + 1) * alpha[..., None] * once[:, :, None])
-    smoothed = alpha[..., None] ** 2 * ((power * (ago + 1)) @ targets) + by_frame
-    last = alpha * (power[:, :, -1:] @ targets)[:, :, 0] + begun[..., -1:] * once
-    return smoothed.transpose(1, 2), last, smoothed[:, :, -1]
 
 
 class TongueFeatures:

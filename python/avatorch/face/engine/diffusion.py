@@ -171,36 +171,52 @@ class Diffusion:
         """windows [B blocks, samples], identity [B, identities], emotion [B blocks, frames in the middle, emotions],
         latents [steps, layers, B, width], embedded noise of `embed_noise` for each block, or one for all.
 
-        Blocks of a track follow one another, as one longer sequence: the GRU goes on from one to the next.
+        Blocks of a track follow one another: the state of one is that before the next.
+        """
+        if blocks < 1 or len(windows) % blocks:
+            raise FaceError("eInvalidValue", f"blocks is {blocks}, expected a divisor of {len(windows)} windows")
+        heard = self.hear(windows, emotion)
+        if blocks == 1:
+            return self.follow(heard, identity, latents, embedded)
+        features = []
+        for block in range(blocks):
+            own = slice(block, None, blocks)
+            result = self.follow(heard[own], identity, latents, embedded if len(embedded) == 1 else embedded[own])
+            features.append(result.features)
+            latents = result.latents
+        return Result(torch.stack(features, 1).flatten(0, 1), latents)
+
+    def hear(self, windows: Tensor, emotion: Tensor) -> Tensor:
+        """What of the windows [B, samples] and emotions [B, frames in the middle, emotions] reaches the GRU, whatever
+        came before: [B, frames in the middle, gates]
         """
         info, rows = self.info, len(windows)
         check_floats("windows", windows, "B", info.window)
-        if blocks < 1 or rows % blocks:
-            raise FaceError("eInvalidValue", f"blocks is {blocks}, expected a divisor of {rows} windows")
-        check_floats("identity", identity, rows // blocks, len(info.identities))
         check_floats("emotion", emotion, rows, info.center_frames, len(info.emotions))
-        check_floats("latents", latents, info.steps, info.gru_layers, rows // blocks, info.gru_width)
+        with computing(self.precision):
+            features = self.speech(windows, self._begin, self._end).to(self.precision.rest)
+            return self._between @ _affine(features, self._heard) + _affine(
+                emotion.to(self.precision.rest), self._emotion
+            )
+
+    def follow(self, heard: Tensor, identity: Tensor, latents: Tensor, embedded: Tensor) -> Result:
+        """One block of each track: what was heard [B, frames in the middle, gates], identity [B, identities], latents
+        [steps, layers, B, width], embedded noise of each block, or one for all.
+        """
+        info, rows = self.info, len(heard)
+        check_floats("identity", identity, rows, len(info.identities))
+        check_floats("latents", latents, info.steps, info.gru_layers, rows, info.gru_width)
         numbers = sum(matrix.shape[1] for matrix in self._into_parts)
         noises = rows if len(embedded) > 1 else 1
         check_floats("embedded", embedded, noises, info.steps + 1, info.center_frames, numbers)
         with computing(self.precision):
-            return self._sample(self._hear(windows), identity, emotion, latents, embedded, blocks)
+            return self._sample(heard, identity.to(self.precision.rest), latents, embedded)
 
-    def _hear(self, windows: Tensor) -> Tensor:
-        """What of the windows reaches the GRU: [B, frames in the middle, gates]"""
-        features = self.speech(windows, self._begin, self._end).to(self.precision.rest)
-        return self._between @ _affine(features, self._heard)
-
-    def _sample(
-        self, heard: Tensor, identity: Tensor, emotion: Tensor, latents: Tensor, embedded: Tensor, blocks: int
-    ) -> Result:
-        count, rest = len(heard) // blocks, self.precision.rest
-        identity = identity.to(rest)
-        heard = heard + _affine(emotion.to(rest), self._emotion)
-        heard = heard.view(count, -1, heard.shape[-1]) + _affine(identity, self._actor)[:, None]  # [B, frames, gates]
+    def _sample(self, heard: Tensor, identity: Tensor, latents: Tensor, embedded: Tensor) -> Result:
+        heard = heard + _affine(identity, self._actor)[:, None]
         mean = _affine(identity, self._back_mean, self._back_bias)[:, None]  # [B, 1, numbers]
         clean, noisy, deviation = self._sampler
-        noise = [self._in_sequence(part, blocks) for part in embedded.unbind(1)]  # [B or 1, frames, numbers] each
+        noise = embedded.unbind(1)  # [B or 1, frames, numbers] each
         x = noise[-1]
         states: list[Tensor] = [latents[0]] * self._steps
         hidden = heard
@@ -210,18 +226,13 @@ class Diffusion:
             seen = functional.relu(_affine(seen, self._again, self._again_bias))
             seen = functional.relu(_affine(seen, self._final, self._final_bias))
             gates = heard + _affine(seen, self._seen, self._gate_bias[step])
-            result, states[step] = self._recurrence(gates, latents[step].to(rest).contiguous())
+            before = latents[step].to(self.precision.rest).contiguous()
+            result, states[step] = self._recurrence(gates, before)
             hidden = functional.relu(_affine(result, self._hidden, self._hidden_bias))
             if step:
                 back = _affine(hidden, self._back) + mean
                 x = clean[step] * back + (noisy[step] * x + deviation[step] * noise[step])
-        return Result(hidden.view(count * blocks, -1, hidden.shape[-1]), torch.stack(states))
-
-    def _in_sequence(self, embedded: Tensor, blocks: int) -> Tensor:
-        """[B blocks or 1, frames, numbers] -> [B or 1, frames of all blocks, numbers]"""
-        if len(embedded) == 1:
-            return embedded.repeat(1, blocks, 1)
-        return embedded.reshape(-1, blocks * embedded.shape[1], embedded.shape[2])
+        return Result(hidden, torch.stack(states))
 
     def around(self, identity: Tensor) -> Tensor:
         """What a prediction holds in the frames that are thrown away: [B, values]"""

@@ -24,7 +24,7 @@ from avatorch.face.inference import DiffusionInference, RegressionInference
 from avatorch.face.modes import undisturbed
 from avatorch.face.products import run_of
 
-MOST_GRAPHS = 16  # of different sizes; others run without one
+MOST_GRAPHS = 64  # of different sizes; others run without one
 MOST_WINDOWS = 256  # heard at once
 
 
@@ -132,7 +132,7 @@ class TorchRegressionInference(RegressionInference):
         engine = self._torch.engine
         assert isinstance(engine, Regression)
         implicit = self._implicit.expand(len(windows), -1)
-        given = windows, torch.cat([implicit, emotions[:, 0].to(windows.device)], -1)
+        given = windows, torch.cat([implicit, emotions[:, 0].to(windows.device, non_blocking=True)], -1)
         # Alone on the CPU: there rounding differs with the number of windows.
         step = 1 if windows.device.type == "cpu" else MOST_WINDOWS
         rows = []
@@ -166,65 +166,68 @@ class TorchDiffusionInference(DiffusionInference):
         del self._noise  # 64 MB at the published size, of which this is all that matters
 
     def infer(self, tracks: Sequence[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]) -> Tensor:
-        """See Inference; a track may be there several times, one block behind the other."""
-        places: dict[int, list[int]] = {}
-        for place, track in enumerate(tracks):
-            places.setdefault(track, []).append(place)
-        groups: dict[int, list[int]] = {}
-        for track, own in places.items():
-            groups.setdefault(len(own), []).append(track)
-        results = torch.empty(0, device=self._device)
-        alone = self._device.type == "cpu"
-        for blocks, members in groups.items():
-            # Alone on the CPU, and block by block: there rounding differs with how much is computed at once.
-            per_run = 1 if alone else max(1, MOST_WINDOWS // blocks)
-            for at in range(0, len(members), per_run):
-                some = members[at : at + per_run]
-                whole = [places[track] for track in some]
-                turns = [[[own[turn]] for own in whole] for turn in range(blocks)] if alone else [whole]
-                for turn in turns:
-                    chosen = [place for own in turn for place in own]
-                    rows = self._run(some, chosen, windows, emotions, numbers)
-                    if chosen == list(range(len(windows))):
-                        return rows
-                    if not len(results):
-                        results = rows.new_empty(len(windows), *rows.shape[1:])
-                    results[chosen] = rows
-        return results
+        """See Inference; a track may be there several times, one block behind the other: all are heard at once, and
+        then followed turn by turn.
+        """
+        turns = [(run_of(places, self._device), places) for places in _turns(tracks, self._most)]
+        heard, parts = self._hear(windows, emotions.to(self._device, non_blocking=True)), []
+        for own, places in turns:
+            followed = [tracks[place] for place in places]
+            parts.append(self._follow(followed, heard[own], [numbers[place] for place in places]))
+        if len(parts) == 1:
+            return parts[0]
+        rows = parts[0].new_empty(len(windows), *parts[0].shape[1:])
+        for (own, _), part in zip(turns, parts, strict=True):
+            rows[own] = part
+        return rows
 
-    def _run(
-        self, tracks: list[int], places: list[int], windows: Tensor, emotions: Tensor, numbers: Sequence[int]
-    ) -> Tensor:
-        count, blocks = len(tracks), len(places) // len(tracks)
-        room = count if self._device.type == "cpu" else _bucket(count, max(1, MOST_WINDOWS // blocks))
-        which, own = run_of(tracks, self._device), run_of(places, self._device)
-        embedded = self._embedded
+    @property
+    def _most(self) -> int:
+        """Windows at a time: alone on the CPU, where rounding differs with how many are computed at once."""
+        return 1 if self._device.type == "cpu" else MOST_WINDOWS
+
+    def _hear(self, windows: Tensor, emotions: Tensor) -> Tensor:
+        parts = []
+        for some, told in zip(windows.split(self._most), emotions.split(self._most), strict=True):
+            given = [_padded(some, self._most), _padded(told, self._most)]
+            parts.append(self._torch.replay(("hear", len(given[0])), self._engine.hear, given)[: len(some)])
+        return torch.cat(parts)
+
+    def _follow(self, tracks: list[int], heard: Tensor, numbers: list[int]) -> Tensor:
+        """The next block of some tracks."""
+        count, which = len(tracks), run_of(tracks, self._device)
+        heard = _padded(heard, self._most)
+        room, embedded = len(heard), self._embedded
         if not self._constant:
-            parts = [self._engine.embed_noise(self._noise_of(numbers[place])[None]) for place in places]
-            embedded = _filled(torch.cat(parts), room * blocks)
-        given = (
-            _filled(windows[own], room * blocks), self._identity.expand(room, -1),
-            _filled(emotions.to(self._device)[own], room * blocks),
-            _filled(self.latents[:, :, which].transpose(0, 2), room).transpose(0, 2), embedded,
-        )  # fmt: skip
-        engine = self._engine
-
-        def compute(*some: Tensor) -> Result:
-            return engine(some[0], some[1], some[2], some[3], some[4], blocks)
-
-        result = self._torch.replay((room, blocks, self._constant), compute, given)
+            embedded = _filled(
+                torch.cat([self._engine.embed_noise(self._noise_of(number)[None]) for number in numbers]), room
+            )
+        latents = _filled(self.latents[:, :, which].transpose(0, 2), room).transpose(0, 2)
+        given = heard, self._identity.expand(room, -1), latents, embedded
+        result = self._torch.replay(("follow", room, self._constant), self._engine.follow, given)
         self.latents[:, :, which] = result.latents[:, :, :count].float()
-        features = result.features[: count * blocks]
-        return features if self._features else engine.frames(features, self._identity).float()
+        features = result.features[:count]
+        return features if self._features else self._engine.frames(features, self._identity).float()
 
 
-def _bucket(count: int, most: int) -> int:
-    """A size not less than a count, of few."""
-    return min(1 << (count - 1).bit_length() if count <= 64 else -(-count // 64) * 64, max(most, count))
+def _turns(tracks: Sequence[int], most: int) -> list[list[int]]:
+    """The first places of all tracks, at most so many at a time, then their second ones, and so on."""
+    turns: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for place, track in enumerate(tracks):
+        turn = seen[track] = seen.get(track, -1) + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(place)
+    return [turn[at : at + most] for turn in turns for at in range(0, len(turn), most)]
 
 
 def _padded(rows: Tensor, most: int) -> Tensor:
-    return rows if rows.device.type == "cpu" else _filled(rows, _bucket(len(rows), most))
+    """With zeros behind, as many rows as one of few sizes has: at most a quarter more."""
+    if rows.device.type == "cpu":
+        return rows
+    step = 1 << max(0, (len(rows) - 1).bit_length() - 3)
+    return _filled(rows, min(-(-len(rows) // step) * step, most))
 
 
 def _filled(rows: Tensor, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from avatorch.face.engine.merge import merged_copies
 from avatorch.face.engine.precision import precision_of
 from avatorch.face.engine.recognise import recognise
 from avatorch.face.engine.regression import Regression
-from avatorch.face.engine.session import TorchNetwork, _padded, _turns
+from avatorch.face.engine.session import TorchDiffusionInference, TorchNetwork, _padded, _turns
 from avatorch.face.engine.streams import FaceStreams
 from avatorch.face.network import Network
 from avatorch.face.products import run_of
@@ -117,6 +118,26 @@ def test_clips_of_any_lengths(device: str, monkeypatch: pytest.MonkeyPatch) -> N
     together = face(clips)
     for weights, count, expected in zip(together.weights, together.counts, alone, strict=True):
         torch.testing.assert_close(weights[:count], expected, atol=0 if device == "cpu" else 2e-5, rtol=0)
+
+
+@exported
+def test_rows_are_kept_once(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a turn are gone when the turn behind the next begins: with geometry a block has 10 MB of them."""
+    executor = Executor(read_bundle(EXPORTED / "diffusion"), 0, 2, device, geometry=Part.ALL)
+    parts: list[weakref.ref[torch.Tensor]] = []
+    follow = TorchDiffusionInference._follow
+
+    def seen(self: TorchDiffusionInference, *given: Any) -> torch.Tensor:
+        assert sum(part() is not None for part in parts) <= 1
+        rows = follow(self, *given)
+        parts.append(weakref.ref(rows))
+        return rows
+
+    monkeypatch.setattr(TorchDiffusionInference, "_follow", seen)
+    windows, emotions = torch.randn(6, 16_000, device=device) * 0.1, torch.rand(6, 30, 10)
+    with torch.no_grad():
+        found = executor.inference.infer([0, 1, 0, 1, 0, 1], windows, emotions, [0, 0, 1, 1, 2, 2])
+    assert len(parts) >= 3 and len(found) == 6 and found.isfinite().all()
 
 
 @exported

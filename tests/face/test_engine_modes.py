@@ -122,6 +122,19 @@ def test_networks_with_wrong_shapes(device: str) -> None:
             engine(*whole[:place], tensor, *whole[place + 1 :])
     with pytest.raises(FaceError, match=rf"blocks is {rows + 1}, expected a divisor of {rows} windows"):
         engine(*whole, rows + 1)
+    several = [torch.cat([given[key]] * 2) for key in ("window", "emotion")]
+    for count in (2, rows, 2 * rows - 1):  # some would fit a turn of blocks, or be one for all of it
+        noise = torch.cat([embedded] * 2)[:count]
+        with pytest.raises(FaceError, match=rf"embedded is .* \[{count}, 3, .* floats \[{2 * rows}, 3, 30, 186\]"):
+            engine(several[0], given["identity"], several[1], given["input_latents"], noise, 2)
+    gates = 3 * engine.info.gru_width
+    followed = engine.hear(given["window"], given["emotion"])
+    for tensor in (followed[:0], followed[:, 1:], followed[..., 1:], followed[0], followed.sum(), followed.long()):
+        with pytest.raises(FaceError, match=rf"heard is torch.* expected floats \[B, 30, {gates}\]"):
+            engine.follow(tensor, given["identity"], given["input_latents"], embedded)
+    for place in (0, 4):
+        with pytest.raises(FaceError, match=r" is torch.float32 \[\], expected floats \["):
+            engine(*whole[:place], torch.tensor(0.5, device=device), *whole[place + 1 :])
     with pytest.raises(FaceError, match=r"noise is .* \[\d+, 3, 59, 1579\], expected floats \[B, 3, 60, 1579\]"):
         engine.embed_noise(given["noise"][:, :, 1:])
     window, emotion = heard["input"][:, 0], heard["emotion"][:, 0]

@@ -173,8 +173,10 @@ class Diffusion:
 
         Blocks of a track follow one another: the state of one is that before the next.
         """
+        check_floats("windows", windows, "B", self.info.window)
         if blocks < 1 or len(windows) % blocks:
             raise FaceError("eInvalidValue", f"blocks is {blocks}, expected a divisor of {len(windows)} windows")
+        self._check_embedded(embedded, len(windows))
         heard = self.hear(windows, emotion)
         if blocks == 1:
             return self.follow(heard, identity, latents, embedded)
@@ -190,9 +192,9 @@ class Diffusion:
         """What of the windows [B, samples] and emotions [B, frames in the middle, emotions] reaches the GRU, whatever
         came before: [B, frames in the middle, gates]
         """
-        info, rows = self.info, len(windows)
+        info = self.info
         check_floats("windows", windows, "B", info.window)
-        check_floats("emotion", emotion, rows, info.center_frames, len(info.emotions))
+        check_floats("emotion", emotion, len(windows), info.center_frames, len(info.emotions))
         with computing(self.precision):
             features = self.speech(windows, self._begin, self._end).to(self.precision.rest)
             return self._between @ _affine(features, self._heard) + _affine(
@@ -203,14 +205,20 @@ class Diffusion:
         """One block of each track: what was heard [B, frames in the middle, gates], identity [B, identities], latents
         [steps, layers, B, width], embedded noise of each block, or one for all.
         """
-        info, rows = self.info, len(heard)
+        info = self.info
+        check_floats("heard", heard, "B", info.center_frames, 3 * info.gru_width)
+        rows = len(heard)
         check_floats("identity", identity, rows, len(info.identities))
         check_floats("latents", latents, info.steps, info.gru_layers, rows, info.gru_width)
-        numbers = sum(matrix.shape[1] for matrix in self._into_parts)
-        noises = rows if len(embedded) > 1 else 1
-        check_floats("embedded", embedded, noises, info.steps + 1, info.center_frames, numbers)
+        self._check_embedded(embedded, rows)
         with computing(self.precision):
             return self._sample(heard, identity.to(self.precision.rest), latents, embedded)
+
+    def _check_embedded(self, embedded: Tensor, rows: int) -> None:
+        """Noise of each block, or one for all."""
+        numbers = sum(matrix.shape[1] for matrix in self._into_parts)
+        noises = rows if embedded.ndim and len(embedded) > 1 else 1
+        check_floats("embedded", embedded, noises, self.info.steps + 1, self.info.center_frames, numbers)
 
     def _sample(self, heard: Tensor, identity: Tensor, latents: Tensor, embedded: Tensor) -> Result:
         heard = heard + _affine(identity, self._actor)[:, None]

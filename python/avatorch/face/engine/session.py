@@ -170,14 +170,15 @@ class TorchDiffusionInference(DiffusionInference):
         then followed turn by turn.
         """
         turns = [(run_of(places, self._device), places) for places in _turns(tracks, self._most)]
-        heard, parts = self._hear(windows, emotions.to(self._device, non_blocking=True)), []
+        heard = self._hear(windows, emotions.to(self._device, non_blocking=True))
+        rows = heard.new_empty(0)
         for own, places in turns:
             followed = [tracks[place] for place in places]
-            parts.append(self._follow(followed, heard[own], [numbers[place] for place in places]))
-        if len(parts) == 1:
-            return parts[0]
-        rows = parts[0].new_empty(len(windows), *parts[0].shape[1:])
-        for (own, _), part in zip(turns, parts, strict=True):
+            part = self._follow(followed, heard[own], [numbers[place] for place in places])
+            if len(turns) == 1:
+                return part
+            if not len(rows):
+                rows = part.new_empty(len(windows), *part.shape[1:])
             rows[own] = part
         return rows
 

@@ -302,6 +302,37 @@ def test_gradients(device: str) -> None:
 
 
 @exported
+def test_gradients_through_a_clip(device: str) -> None:
+    """Of blocks that follow one another, with noise of each or one for all: those of one call for each block."""
+    bundle = read_bundle(EXPORTED / "diffusion")
+    weights = recognise(bundle.network, bundle.info)
+    engine = Diffusion(weights, bundle.info, torch.device(device), precision_of("float64"))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+    noise = torch.randn(6, 3, 60, bundle.info.values, **options)
+    for embedded in (engine.embed_noise(noise), engine.embed_noise(noise[:1])):
+        given = [
+            torch.randn(6, 16_000, **options) * 0.1, torch.rand(2, 3, **options), torch.rand(6, 30, 10, **options),
+            torch.randn(2, 2, 2, bundle.info.gru_width, **options), embedded,
+        ]  # fmt: skip
+        for tensor in given:
+            tensor.requires_grad_()
+        window, identity, emotion, latents, embedded = given
+        whole, features = engine(*given, blocks=3), []
+        for block in range(3):
+            own = slice(block, None, 3)
+            felt = embedded if len(embedded) == 1 else embedded[own]
+            result = engine(window[own], identity, emotion[own], latents, felt)
+            features.append(result.features)
+            latents = result.latents
+        expected = torch.stack(features, 1).flatten(0, 1), latents
+        ways = [torch.randn_like(part) for part in expected]
+        found, others = (torch.autograd.grad(results, given, ways) for results in (tuple(whole), expected))
+        for one, other in zip((*whole, *found), (*expected, *others), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+            assert float(one.detach().std()) > 0
+
+
+@exported
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_calls_as_the_runtime(kind: str, device: str) -> None:
     bundle, stored = read_bundle(EXPORTED / kind), np.load(EXPORTED / kind / "io_001.npz")

@@ -101,9 +101,10 @@ class Executor:
         precision: str = "float32",
         network: AnyNetwork | None = None,
     ) -> None:
-        """`geometry` and `weights` say what is computed. A regression network takes `windows_per_execution` windows of
-        each track at once, which is faster where audio is there. `noise` [steps + 1, frames, values] or a `seed`
-        are for diffusion networks; unless `constant_noise` is off, every inference has the same.
+        """`geometry` and `weights` say what is computed. `windows_per_execution` windows of each track go together,
+        which is faster where audio is there; those of a diffusion network only where torch computes it on a GPU.
+        `noise` [steps + 1, frames, values] or a `seed` are for diffusion networks; unless `constant_noise` is off,
+        every inference has the same.
         `engine` says what computes the network: "torch", with its `precision`, "onnx" for ONNX Runtime, or "auto":
         torch where it knows the network's structure; else `why` says what it stumbled over.
         A `network` that another executor of this bundle and device has open, its `network`, is not opened again.

@@ -28,7 +28,8 @@ __global__ void kinematic_chain(const ChainParams p) {
   const int joints = int(p.joints);
   ChainMemory<T> memory(shared, joints);
   const T* positions = row<T>(p.positions, 3 * p.joints);
-  chain_forward(memory, row<T>(p.rotations, 9 * p.joints), positions, p.parents, joints);
+  load_rotations(memory, row<T>(p.rotations, 9 * p.joints), joints);
+  chain_forward(memory, positions, p.parents, joints);
   chain_results(memory, positions, static_cast<const T*>(nullptr), row<T>(p.first, 3 * p.joints),
                 row<T>(p.second, 16 * p.joints), joints);
 }
@@ -38,10 +39,12 @@ __global__ void kinematic_chain_backward(const ChainParams p) {
   extern __shared__ double shared[];
   const int joints = int(p.joints);
   ChainMemory<T> memory(shared, joints);
-  const T* rotations = row<T>(p.rotations, 9 * p.joints);
   const T* positions = row<T>(p.positions, 3 * p.joints);
-  chain_forward(memory, rotations, positions, p.parents, joints);
-  chain_backward(memory, rotations, positions, row<T>(p.grad_posed, 3 * p.joints),
-                 row<T>(p.grad_transforms, 16 * p.joints), row<T>(p.first, 9 * p.joints),
+  load_rotations(memory, row<T>(p.rotations, 9 * p.joints), joints);
+  chain_forward(memory, positions, p.parents, joints);
+  chain_backward(memory, positions, row<T>(p.grad_posed, 3 * p.joints), row<T>(p.grad_transforms, 16 * p.joints),
                  row<T>(p.second, 3 * p.joints), joints);
+  __syncthreads();
+  T* grad_rotations = row<T>(p.first, 9 * p.joints);
+  each_entry(memory, joints, [&](int i, T gradient) { grad_rotations[i] = gradient; });
 }

@@ -32,34 +32,42 @@ struct PoseParams {
 static_assert(sizeof(PoseParams) == 23 * 8, "the twin in pose.rs has the same fields");
 
 template <class T>
-__device__ void local_rotations(const PoseParams& p, long long body, T* rot_mats) {
+__device__ void local_rotations(const PoseParams& p, long long body, const ChainMemory<T>& memory) {
   const T* pose = static_cast<const T*>(p.pose) + body * p.pose_step;
   const int joints = int(p.joint_count);
-  T* features = p.features ? static_cast<T*>(p.features) + body * 9 * (joints - 1) : nullptr;
-  for (int j = threadIdx.x; j < joints; j += blockDim.x) {
-    T r[9];
-    if (p.matrices) {
-#pragma unroll
-      for (int i = 0; i < 9; ++i) r[i] = pose[9 * j + i];
-    } else {
-      rodrigues_matrix(pose + 3 * j, r);
-    }
-#pragma unroll
-    for (int i = 0; i < 9; ++i) {
-      rot_mats[9 * j + i] = r[i];
-      if (features && j > 0) features[9 * (j - 1) + i] = r[i] - (i % 4 == 0 ? T(1) : T(0));
-    }
+  if (p.matrices) {
+    load_rotations(memory, pose, joints);
+  } else {
+    for (int j = threadIdx.x; j < joints; j += blockDim.x) rodrigues_matrix(pose + 3 * j, memory.local[j].r);
   }
+}
+
+// Rotation minus identity, for an entry of the rotations [J, 3, 3].
+template <class T>
+__device__ __forceinline__ T feature_of(int i, T rotation) {
+  return rotation - (i % 9 % 4 == 0 ? T(1) : T(0));
+}
+
+template <class T>
+__device__ void store_rotations(const PoseParams& p, long long body, const ChainMemory<T>& memory) {
+  const int joints = int(p.joint_count);
+  T* rot_mats = static_cast<T*>(p.rot_mats) + body * 9 * joints;
+  T* features = p.features ? static_cast<T*>(p.features) + body * 9 * (joints - 1) : nullptr;
+  each_entry(memory, joints, [&](int i, T rotation) {
+    rot_mats[i] = rotation;
+    if (features && i >= 9) features[i - 9] = feature_of(i, rotation);
+  });
 }
 
 // The features of a body as pairs of halves, in the order in which they meet the model's: high, low, high.
 template <class T>
-__device__ void features_in_halves(const PoseParams& p, long long body, const T* rot_mats) {
+__device__ void features_in_halves(const PoseParams& p, long long body, const ChainMemory<T>& memory) {
   __shared__ float largest_of[8];  // warps: a block of this kernel has at most 256 threads
   const int count = 9 * int(p.joint_count - 1);
-  const auto feature = [&](int i) { return float(rot_mats[9 + i]) - (i % 9 % 4 == 0 ? 1.f : 0.f); };
   float largest = 0.f;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) largest = fmaxf(largest, fabsf(feature(i)));
+  each_entry(memory, int(p.joint_count), [&](int i, T rotation) {
+    if (i >= 9) largest = fmaxf(largest, fabsf(float(feature_of(i, rotation))));
+  });
   for (int offset = 16; offset > 0; offset /= 2)
     largest = fmaxf(largest, __shfl_down_sync(0xffffffffu, largest, offset));
   if (threadIdx.x % 32 == 0) largest_of[threadIdx.x / 32] = largest;
@@ -68,7 +76,9 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const T*
   const float scale = scale_for(largest);
   unsigned short* halves = p.halves + body * 3 * p.padded;
   for (int i = threadIdx.x; i < p.padded; i += blockDim.x) {
-    const HalfPair pair = i < count ? split(scale * feature(i)) : HalfPair{0, 0};
+    const int entry = i + 9;
+    const HalfPair pair =
+        i < count ? split(scale * float(feature_of(entry, memory.local[entry / 9].r[entry % 9]))) : HalfPair{0, 0};
     halves[i] = pair.low;
     halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
   }
@@ -96,13 +106,13 @@ __global__ void pose(const PoseParams p) {
   const long long body = blockIdx.x;
   const int count = int(p.joint_count);
   ChainMemory<T> memory(shared, count);
-  T* rot_mats = static_cast<T*>(p.rot_mats) + body * 9 * count;
   T* joints = static_cast<T*>(p.joints) + body * 3 * count;
-  local_rotations(p, body, rot_mats);
+  local_rotations(p, body, memory);
   rest_joints(p, body, joints);
   __syncthreads();
-  if (p.halves) features_in_halves(p, body, rot_mats);
-  chain_forward(memory, rot_mats, joints, p.parents, count);
+  store_rotations(p, body, memory);
+  if (p.halves) features_in_halves(p, body, memory);
+  chain_forward(memory, joints, p.parents, count);
   const T* transl = p.transl ? static_cast<const T*>(p.transl) + body * p.transl_step : nullptr;
   chain_results(memory, joints, transl, static_cast<T*>(p.posed) + body * 3 * count,
                 static_cast<T*>(p.transforms) + body * 16 * count, count);
@@ -135,28 +145,27 @@ __global__ void pose_backward(const PoseBackwardParams p) {
   const auto row = [&](const void* base, int size) {
     return base ? static_cast<const T*>(base) + body * size : nullptr;
   };
-  const T *rot_mats = row(p.rot_mats, 9 * count), *joints = row(p.joints, 3 * count);
+  const T* joints = row(p.joints, 3 * count);
   T* grad_rot = static_cast<T*>(p.grad_rot) + body * 9 * count;
   T* grad_joints = static_cast<T*>(p.grad_joints) + body * 3 * count;
-  chain_forward(memory, rot_mats, joints, p.parents, count);
-  chain_backward(memory, rot_mats, joints, row(p.grad_posed, 3 * count), row(p.grad_transforms, 16 * count), grad_rot,
-                 grad_joints, count);
+  load_rotations(memory, row(p.rot_mats, 9 * count), count);
+  chain_forward(memory, joints, p.parents, count);
+  chain_backward(memory, joints, row(p.grad_posed, 3 * count), row(p.grad_transforms, 16 * count), grad_joints, count);
   const T *features = row(p.grad_features, 9 * (count - 1)), *arrived_rot = row(p.arrived_rot, 9 * count);
   const T* arrived_joints = row(p.arrived_joints, 3 * count);
-  // Each thread finishes the joints it wrote above: the same loop, so no barrier.
+  __syncthreads();
+  each_entry(memory, count, [&](int i, T& gradient) {
+    if (features && i >= 9) gradient += features[i - 9];
+    if (arrived_rot) gradient += arrived_rot[i];
+    grad_rot[i] = gradient;
+  });
+  __syncthreads();
+  // Each thread finishes the joints whose positions it wrote above: the same loop.
   for (int j = threadIdx.x; j < count; j += blockDim.x) {
-    T g[9];
-#pragma unroll
-    for (int i = 0; i < 9; ++i) {
-      g[i] = grad_rot[9 * j + i];
-      if (features && j > 0) g[i] += features[9 * (j - 1) + i];
-      if (arrived_rot) g[i] += arrived_rot[9 * j + i];
-      grad_rot[9 * j + i] = g[i];
-    }
 #pragma unroll
     for (int i = 0; i < 3 && arrived_joints; ++i) grad_joints[3 * j + i] += arrived_joints[3 * j + i];
     if (p.grad_pose) {
-      rodrigues_gradient(g, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j,
+      rodrigues_gradient(memory.local[j].r, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j,
                          static_cast<T*>(p.grad_pose) + (body * count + j) * 3);
     }
   }

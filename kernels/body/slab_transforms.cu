@@ -1,18 +1,15 @@
 // The gradient of the transforms of many bodies at once: sum_v w_vj g_v [v; 1]^T, a slab of 32 bodies to a block, one
-// in each lane. A warp owns some joints and keeps their sums in registers while tiles of 64 vertices pass through
+// in each lane. A warp owns some joints and keeps their sums in registers while steps of vertices pass through
 // shared memory, one being copied while the other is used. float32 only.
 
 #include "common/slab.cuh"
 
-constexpr int kWarps = 16;  // of a block
-constexpr int kTile = 64;   // vertices
-constexpr int kRows = 3 * kTile;
-constexpr int kStaged = kRows * kStride;
-constexpr int kSlots = 4;  // joints of a warp, whose sums it keeps in registers
-#if __CUDA_ARCH__ >= 860
-constexpr int kAtOnce = 2;  // entries of a list
+constexpr int kWarps = kLanes;  // of a block: each reads one of the bodies
+constexpr int kSlots = 2;       // joints of a warp, whose sums it keeps in registers
+#if __CUDA_ARCH__ >= 1200
+constexpr int kAtOnce = 1;  // entries of a list: for whose compiler the registers would not do
 #else
-constexpr int kAtOnce = 1;  // for whose compiler the registers would not do
+constexpr int kAtOnce = 2;
 #endif
 
 struct SlabTransformsParams {
@@ -24,60 +21,26 @@ struct SlabTransformsParams {
   float* out;              // [splits, B, J, 4, 4], the last row of each is zero
   float* sums;             // [splits, B, 3], of the gradient
   float* largest;          // [splits, B], of its absolute values
-  long long batch;         // B
-  long long first_body;    // of this launch
-  long long bodies;        // of this launch
+  long long bodies;        // B
   long long vertex_count;
   long long joint_count;
   long long first_joint;  // of this launch
   long long splits;       // blocks that share the vertices of a slab
 };
-static_assert(sizeof(SlabTransformsParams) == 15 * 8, "the twin in slab.rs has the same fields");
-
-// A tile of both arrays on its way through registers, loaded while another is used: a warp takes two bodies.
-struct Ahead {
-  static constexpr int kEach = kRows / kLanes;
-  float g[2][kEach], v[2][kEach];
-
-  __device__ __forceinline__ void load(const SlabTransformsParams& p, long long slab, long long tile) {
-    const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-    const long long rows = 3 * p.vertex_count - kRows * tile;
-#pragma unroll
-    for (int second = 0; second < 2; ++second) {
-      // Beyond the last body the last one is repeated, and what it gives is not written.
-      const long long body = p.first_body + min(slab + warp + second * kWarps, p.bodies - 1);
-      const long long address = body * 3 * p.vertex_count + kRows * tile + lane;
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        const bool exists = i * kLanes + lane < rows;
-        g[second][i] = exists ? __ldg(p.vectors + address + i * kLanes) : 0.f;
-        v[second][i] = exists ? __ldg(p.vertices + address + i * kLanes) : 0.f;
-      }
-    }
-  }
-  __device__ __forceinline__ void store(float* staged) const {
-    const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-#pragma unroll
-    for (int second = 0; second < 2; ++second) {
-      float* to = staged + lane * kStride + warp + second * kWarps;
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        to[i * kLanes * kStride] = g[second][i];
-        to[i * kLanes * kStride + kStaged] = v[second][i];
-      }
-    }
-  }
-};
+static_assert(sizeof(SlabTransformsParams) == 13 * 8, "the twin in slab/backward.rs has the same fields");
 
 // Joints from `first_joint` on are dealt to warps in turn, kSlots of them to each.
+// More vertices a step leave fewer of them idle.
+template <int kStep>
 __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabTransformsParams p) {
+  constexpr int kRows = 3 * kStep, kStaged = kRows * kStride;
   extern __shared__ float4 shared[];
   float* staged = reinterpret_cast<float*>(shared);  // [2 buffers][vectors, vertices][coordinate][lane]
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int split = int(blockIdx.x % p.splits);
-  const long long slab = blockIdx.x / p.splits * kLanes, body = p.first_body + slab + lane;
-  const long long all = (p.vertex_count + kTile - 1) / kTile;
-  const long long first = all * split / p.splits, last = all * (split + 1) / p.splits;
+  const long long slab = blockIdx.x / p.splits * kLanes, body = slab + lane;
+  const long long all = (p.vertex_count + kStep - 1) / kStep;
+  const int first = int(all * split / p.splits), last = int(all * (split + 1) / p.splits);
 
   // Of each joint: its list's part not yet added, and the next 32 of that, one in each lane.
   float sum[kSlots][12] = {}, weight[kSlots];
@@ -94,7 +57,7 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
     next[s] = exists ? int(p.start[joint]) : 0, end[s] = exists ? int(p.start[joint + 1]) : 0;
     for (int high = end[s]; next[s] < high;) {  // to the first at or beyond this block's first vertex
       const int middle = (next[s] + high) / 2;
-      if (p.moved[middle] < kTile * first)
+      if (p.moved[middle] < kStep * first)
         next[s] = middle + 1;
       else
         high = middle;
@@ -103,15 +66,26 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
   }
   float total[3] = {}, largest = 0.f;
 
-  Ahead ahead;
-  if (first < last) ahead.load(p, slab, first);
-  for (long long tile = first; tile < last; ++tile) {
-    float* g = staged + (tile - first) % 2 * 2 * kStaged;
+  // A warp's body; beyond the last one that is repeated, and what it gives is not written.
+  const long long size = 3 * p.vertex_count, own = min(slab + warp, p.bodies - 1) * size;
+  const auto fetch = [&](long long step) {
+    float* to = staged + (step - first) % 2 * 2 * kStaged + warp;
+    const long long begin = own + kRows * step;
+    const int count = int(min((long long)kRows, size - kRows * step));
+    in_lines<kRows>(p.vectors + begin, lane, count,
+                    [&](int i) { copy_later(to + i * kStride, p.vectors + begin + i); });
+    to += kStaged;
+    in_lines<kRows>(p.vertices + begin, lane, count,
+                    [&](int i) { copy_later(to + i * kStride, p.vertices + begin + i); });
+  };
+  if (first < last) fetch(first);
+  for (long long step = first; step < last; ++step) {
+    const float* g = staged + (step - first) % 2 * 2 * kStaged;
     const float* v = g + kStaged;
-    ahead.store(g);
-    __syncthreads();
-    if (tile + 1 < last) ahead.load(p, slab, tile + 1);
-    const int tile_start = int(kTile * tile), count = min(kTile, int(p.vertex_count) - tile_start);
+    copied();
+    __syncthreads();  // this step has arrived, and the one before is done with
+    if (step + 1 < last) fetch(step + 1);
+    const int begin = kStep * step, count = min(kStep, int(p.vertex_count) - begin);
     for (int u = warp; u < count; u += kWarps) {
 #pragma unroll
       for (int i = 0; i < 3; ++i) {
@@ -123,8 +97,8 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) {
       for (int found = kLanes; found == kLanes;) {
-        const bool within = vertex[s] < tile_start + kTile;
-        const int row = within ? 3 * (vertex[s] - tile_start) * kStride : 0;
+        const bool within = vertex[s] < begin + kStep;
+        const int row = within ? 3 * (vertex[s] - begin) * kStride : 0;
         found = __popc(__ballot_sync(0xffffffffu, within));
 #pragma unroll kAtOnce
         for (int i = 0; i < found; ++i) {
@@ -146,12 +120,12 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
       }
     }
   }
-  if (slab + lane < p.bodies) {
+  if (body < p.bodies) {
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) {
       const long long joint = p.first_joint + warp + s * kWarps;
       if (joint >= p.joint_count) continue;
-      float* out = p.out + ((split * p.batch + body) * p.joint_count + joint) * 16;
+      float* out = p.out + ((split * p.bodies + body) * p.joint_count + joint) * 16;
 #pragma unroll
       for (int r = 0; r < 3; ++r)
         reinterpret_cast<float4*>(out)[r] =
@@ -164,14 +138,14 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
 #pragma unroll
   for (int i = 0; i < 4; ++i) of_warps[(warp * 4 + i) * kLanes + lane] = i < 3 ? total[i] : largest;
   __syncthreads();
-  if (warp >= 4 || slab + lane >= p.bodies) return;
+  if (warp >= 4 || body >= p.bodies) return;
   float result = 0.f;
   for (int other = 0; other < kWarps; ++other) {
     const float x = of_warps[(other * 4 + warp) * kLanes + lane];
     result = warp < 3 ? result + x : fmaxf(result, x);
   }
   if (warp < 3)
-    p.sums[(split * p.batch + body) * 3 + warp] = result;
+    p.sums[(split * p.bodies + body) * 3 + warp] = result;
   else
-    p.largest[split * p.batch + body] = result;
+    p.largest[split * p.bodies + body] = result;
 }

@@ -27,58 +27,88 @@ __device__ __forceinline__ Rigid<T> compose(const Rigid<T>& a, const Rigid<T>& b
   return c;
 }
 
-// What a block keeps for one body; `bytes` in kinematic_chain.rs counts the same.
+// One of a joint in shared memory: neighbours begin in different banks.
+template <class T>
+struct Slot : Rigid<T> {
+  T apart;
+};
+
+// What a block keeps for one body; `launch_shape` in kinematic_chain.rs counts the same.
 template <class T>
 struct ChainMemory {
-  Rigid<T>* global;  // [J], result of the forward pass
-  Rigid<T>* other;   // [J], the second buffer of the rounds; then the gradient of `global`
+  Slot<T>* local;    // [J], rotations, and the way from the parent; then the gradient of the rotations
+  Slot<T>* global;   // [J], result of the forward pass
+  Slot<T>* other;    // [J], the second buffer of the rounds; then the gradient of `global`
   int* parent;       // [J], -1 for a root
-  int* ancestor[2];  // [J] each
+  int* ancestor;     // [J], whose transform `global` is relative to
+  int* further;      // [J], that of the next round
   int* depth;        // [J]
   int* first_child;  // [J], -1: none
   int* sibling;      // [J], the next child of the same parent, -1: none
 
   __device__ __forceinline__ ChainMemory(void* shared, int joints) {
-    global = static_cast<Rigid<T>*>(shared);
+    local = static_cast<Slot<T>*>(shared);
+    global = local + joints;
     other = global + joints;
     parent = reinterpret_cast<int*>(other + joints);
-    ancestor[0] = parent + joints;
-    ancestor[1] = ancestor[0] + joints;
-    depth = ancestor[1] + joints;
+    ancestor = parent + joints;
+    further = ancestor + joints;
+    depth = further + joints;
     first_child = depth + joints;
     sibling = first_child + joints;
   }
 };
 
-// Global transforms of the joints from local rotations [J, 3, 3] and rest positions [J, 3]. A parent that is not an
-// earlier joint counts as none: the host refuses such rigs where it can read them without waiting.
+// Calls `entry(i, of the joint's local rotation)` for all entries of the rotations [J, 3, 3], neighbours in a warp.
+template <class T, class Entry>
+__device__ __forceinline__ void each_entry(const ChainMemory<T>& m, int joints, const Entry& entry) {
+  for (int i = threadIdx.x; i < 9 * joints; i += blockDim.x) entry(i, m.local[i / 9].r[i % 9]);
+}
+
+// Rotations [J, 3, 3] to the local ones.
 template <class T>
-__device__ void chain_forward(ChainMemory<T>& m, const T* rotations, const T* positions, const long long* parents,
-                              int joints) {
+__device__ __forceinline__ void load_rotations(const ChainMemory<T>& m, const T* rotations, int joints) {
+  each_entry(m, joints, [&](int i, T& local) { local = rotations[i]; });
+}
+
+// Global transforms of the joints from the local rotations and rest positions [J, 3], once all threads are here. A
+// parent that is not an earlier joint counts as none: the host refuses such rigs where it can read them without
+// waiting.
+template <class T>
+__device__ void chain_forward(ChainMemory<T>& m, const T* positions, const long long* parents, int joints) {
+  __syncthreads();
   for (int j = threadIdx.x; j < joints; j += blockDim.x) {
     const long long found = parents[j];
     const int parent = found >= 0 && found < j ? int(found) : -1;
-    m.parent[j] = m.ancestor[0][j] = parent;
-#pragma unroll
-    for (int i = 0; i < 9; ++i) m.global[j].r[i] = rotations[9 * j + i];
+    m.parent[j] = m.ancestor[j] = parent;
 #pragma unroll
     for (int i = 0; i < 3; ++i)
-      m.global[j].t[i] = positions[3 * j + i] - (parent >= 0 ? positions[3 * parent + i] : T(0));
+      m.local[j].t[i] = positions[3 * j + i] - (parent >= 0 ? positions[3 * parent + i] : T(0));
+    m.global[j] = m.local[j];
   }
   __syncthreads();
-  int from = 0;
   for (int reach = 1; reach < joints; reach *= 2) {
     for (int j = threadIdx.x; j < joints; j += blockDim.x) {
-      const int ancestor = m.ancestor[from][j];
-      m.other[j] = ancestor < 0 ? m.global[j] : compose(m.global[ancestor], m.global[j]);
-      m.ancestor[1 - from][j] = ancestor < 0 ? -1 : m.ancestor[from][ancestor];
+      const int ancestor = m.ancestor[j];
+      static_cast<Rigid<T>&>(m.other[j]) = ancestor < 0 ? m.global[j] : compose<T>(m.global[ancestor], m.global[j]);
+      m.further[j] = ancestor < 0 ? -1 : m.ancestor[ancestor];
     }
     __syncthreads();
-    Rigid<T>* swap = m.global;
+    Slot<T>* swap = m.global;
     m.global = m.other;
     m.other = swap;
-    from = 1 - from;
+    int* swapped = m.ancestor;
+    m.ancestor = m.further;
+    m.further = swapped;
   }
+}
+
+__device__ __forceinline__ void store_row(float* to, float a, float b, float c, float d) {
+  *reinterpret_cast<float4*>(to) = make_float4(a, b, c, d);
+}
+__device__ __forceinline__ void store_row(double* to, double a, double b, double c, double d) {
+  reinterpret_cast<double2*>(to)[0] = make_double2(a, b);
+  reinterpret_cast<double2*>(to)[1] = make_double2(c, d);
 }
 
 // Posed joints [J, 3] (plus a translation, or null) and skinning transforms [J, 4, 4] from the global transforms.
@@ -93,22 +123,19 @@ __device__ void chain_results(const ChainMemory<T>& m, const T* positions, const
     for (int row = 0; row < 3; ++row) {
       const T* r = g.r + 3 * row;
       posed[3 * j + row] = g.t[row] + (translation ? translation[row] : T(0));
-      a[4 * row] = r[0];
-      a[4 * row + 1] = r[1];
-      a[4 * row + 2] = r[2];
-      a[4 * row + 3] = g.t[row] - (r[0] * x[0] + r[1] * x[1] + r[2] * x[2]);
+      store_row(a + 4 * row, r[0], r[1], r[2], g.t[row] - (r[0] * x[0] + r[1] * x[1] + r[2] * x[2]));
     }
-    a[12] = a[13] = a[14] = T(0);
-    a[15] = T(1);
+    store_row(a + 12, T(0), T(0), T(0), T(1));
   }
 }
 
-// Gradients of the local rotations and rest positions. `grad_posed` [J, 3] and `grad_transforms` [J, 4, 4] may be null.
-// With G, t the global transforms and a = t - G x: docs/gradients.md, kinematic_chain.
+// Gradients of the local rotations, in their place, and of the rest positions [J, 3]. `grad_posed` [J, 3] and
+// `grad_transforms` [J, 4, 4] may be null. With G, t the global transforms and a = t - G x: docs/gradients.md,
+// kinematic_chain.
 template <class T>
-__device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* positions, const T* grad_posed,
-                               const T* grad_transforms, T* grad_rotations, T* grad_positions, int joints) {
-  Rigid<T>* grad = m.other;
+__device__ void chain_backward(ChainMemory<T>& m, const T* positions, const T* grad_posed, const T* grad_transforms,
+                               T* grad_positions, int joints) {
+  Slot<T>* grad = m.other;
   for (int j = threadIdx.x; j < joints; j += blockDim.x) {
     const T* x = positions + 3 * j;
     Rigid<T> g{};
@@ -131,16 +158,19 @@ __device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* p
       if (grad_posed) g.t[i] += grad_posed[3 * j + i];
       grad_positions[3 * j + i] = own[i];
     }
-    grad[j] = g;
+    static_cast<Rigid<T>&>(grad[j]) = g;
     int depth = 0;
     for (int up = m.parent[j]; up >= 0; up = m.parent[up]) ++depth;
     m.depth[j] = depth;
-    int child = j + 1;
-    while (child < joints && m.parent[child] != j) ++child;
-    m.first_child[j] = child < joints ? child : -1;
-    int sibling = j + 1;
-    while (sibling < joints && m.parent[sibling] != m.parent[j]) ++sibling;
-    m.sibling[j] = sibling < joints ? sibling : -1;
+    int child = -1, sibling = -1;
+#pragma unroll 4
+    for (int later = joints - 1; later > j; --later) {
+      const int parent = m.parent[later];
+      if (parent == j) child = later;
+      if (parent == m.parent[j]) sibling = later;
+    }
+    m.first_child[j] = child;
+    m.sibling[j] = sibling;
   }
   __syncthreads();
   int deepest = 0;
@@ -149,7 +179,7 @@ __device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* p
     for (int j = threadIdx.x; j < joints; j += blockDim.x) {
       if (m.depth[j] != level) continue;
       for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
-        const T* r = rotations + 9 * child;
+        const T *r = m.local[child].r, *way = m.local[child].t;
 #pragma unroll
         for (int row = 0; row < 3; ++row) {
           const T* g = grad[child].r + 3 * row;
@@ -157,8 +187,8 @@ __device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* p
           grad[j].t[row] += shift;
 #pragma unroll
           for (int column = 0; column < 3; ++column) {
-            grad[j].r[3 * row + column] += g[0] * r[3 * column] + g[1] * r[3 * column + 1] + g[2] * r[3 * column + 2] +
-                                           shift * (positions[3 * child + column] - positions[3 * j + column]);
+            grad[j].r[3 * row + column] +=
+                g[0] * r[3 * column] + g[1] * r[3 * column + 1] + g[2] * r[3 * column + 2] + shift * way[column];
           }
         }
       }
@@ -178,7 +208,7 @@ __device__ void chain_backward(ChainMemory<T>& m, const T* rotations, const T* p
           for (int i = 0; i < 3; ++i) sum += m.global[parent].r[3 * i + row] * grad[j].r[3 * i + column];
           step += m.global[parent].r[3 * column + row] * grad[j].t[column];
         }
-        grad_rotations[9 * j + 3 * row + column] = sum;
+        m.local[j].r[3 * row + column] = sum;
       }
       // The offset from the parent moves with this joint and against the parent.
       T against = T(0);

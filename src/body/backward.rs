@@ -98,7 +98,9 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             args.optional(26, "prepared units"),
             (vertices, joint_count),
         )?;
-        let serves = pair.is_some() == posedirs.is_some() && slab::serves(bodies, shapes, &skin)?;
+        let features = needs(Input::Pose) && posedirs.is_some();
+        let directions = pair.as_ref().filter(|_| features || needs(Shape));
+        let serves = directions.is_some() == (features || needs(Shape)) && slab::serves(bodies, shapes, &skin)?;
         match (&g_vertices, &lists) {
             (Some(grad_vertices), Some(by_joint)) if serves => Some(slab::backward(
                 &slab::Asked {
@@ -106,7 +108,8 @@ fn backward(args: &Arguments) -> Result<Outputs> {
                     v_posed: &v_posed,
                     transforms: &transforms,
                     by_joint,
-                    correctives: pair.as_ref().filter(|_| needs(Input::Pose)),
+                    directions,
+                    features,
                     shapedirs: needs(Shape).then_some(&shapedirs),
                 },
                 &skin,

@@ -40,7 +40,7 @@ struct Params {
 /// Threads and bytes of shared memory for one body: `ChainMemory` of `kernels/common/chain.cuh`.
 pub(super) fn launch_shape<T: Real>(joints: i64) -> (u32, u32) {
     let threads = (joints as u32).next_multiple_of(32).clamp(32, 256);
-    let joint = 2 * 12 * size_of::<T>() + 6 * size_of::<i32>();
+    let joint = 3 * 13 * size_of::<T>() + 6 * size_of::<i32>();
     (threads, u32::try_from(joints as usize * joint).unwrap_or(u32::MAX))
 }
 

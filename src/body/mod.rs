@@ -27,7 +27,8 @@ pub(crate) static PROGRAMS: &[&Program] = &[
     &posed_skinning::PROGRAM,
     &rodrigues::PROGRAM,
     &skinning::PROGRAM,
-    &slab::PROGRAM,
+    &slab::SKINNING,
     &slab::TRANSFORMS,
+    &slab::POSED_GRADIENT,
     &stumpff::PROGRAM,
 ];

@@ -4,8 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::super::skinning::Skin;
 use super::{
-    Block, FEATURES_GRADIENT, JOINTS, LANES, LAUNCH, POSED_GRADIENT, PROGRAM, Pair, TRANSFORMS, TRANSFORMS_STAGED,
-    TRANSFORMS_TILE, WARPS, address, device_of, for_shapes, launches, padded, splits,
+    BACKWARD_LAUNCH, Block, FEATURES_GRADIENT, JOINTS, LANES, POSED_GRADIENT, Pair, TRANSFORMS, TRANSFORMS_STEPS,
+    TRANSFORMS_WARPS, address, device_of, for_shapes, launches, padded, splits, transforms_step,
 };
 use crate::Result;
 use crate::cuda::{launch_1d, shared_memory};
@@ -22,8 +22,6 @@ struct TransformsParams {
     out: u64,      // [splits, B, J, 4, 4]
     sums: u64,     // [splits, B, 3]
     largest: u64,  // [splits, B]
-    batch: i64,
-    first_body: i64,
     bodies: i64,
     vertex_count: i64,
     joint_count: i64,
@@ -31,7 +29,7 @@ struct TransformsParams {
     splits: i64,
 }
 
-/// The twin of `SlabPosedGradientParams` in `kernels/body/slab.cu`.
+/// The twin of `SlabPosedGradientParams` in `kernels/body/slab_posed_gradient.cu`.
 #[repr(C)]
 struct PosedGradientParams {
     grad_vertices: u64, // [B, V, 3]
@@ -41,8 +39,8 @@ struct PosedGradientParams {
     shapedirs: u64,     // [V, 3, C], or null
     largest: u64,       // [parts, B]
     weight_sum: u64,    // [1]
-    pair: u64,          // [N', 2, W], or null
-    unit: u64,          // [B], or null
+    pair: u64,          // [N', 2, W]
+    unit: u64,          // [B]
     grad_shape: u64,    // [splits, B, C], or null
     parts: i64,
     batch: i64,
@@ -56,7 +54,7 @@ struct PosedGradientParams {
     splits: i64,
 }
 
-/// The twin of `SlabFeaturesGradientParams` in `kernels/body/slab.cu`.
+/// The twin of `SlabFeaturesGradientParams` in `kernels/body/slab_posed_gradient.cu`.
 #[repr(C)]
 struct FeaturesGradientParams {
     parts: u64,          // [P, W, F']
@@ -108,60 +106,90 @@ pub(in crate::body) struct Asked<'a> {
     pub(in crate::body) v_posed: &'a Tensor,       // [B, V, 3]
     pub(in crate::body) transforms: &'a Tensor,    // [B, J, 4, 4]
     pub(in crate::body) by_joint: &'a ByJoint,
-    pub(in crate::body) correctives: Option<&'a Pair>, // if the features' gradient is asked for
+    pub(in crate::body) directions: Option<&'a Pair>, // if the features' or the coefficients' gradient is asked for
+    pub(in crate::body) features: bool,               // if the features' is
     pub(in crate::body) shapedirs: Option<&'a Tensor>, // [V, 3, C], if the coefficients' is
 }
 
 pub(in crate::body) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Result<Gradients> {
+    let of_vertices = of_vertices(asked, skin, args)?;
+    let (features, shape) = match asked.directions {
+        Some(pair) => through_posed(asked, pair, &of_vertices.largest, skin, args)?,
+        None => (None, None),
+    };
+    Ok(Gradients { transforms: added(of_vertices.transforms)?, sums: added(of_vertices.sums)?, features, shape })
+}
+
+fn added(parts: Tensor) -> Result<Tensor> {
+    Ok(match parts.size()[0] {
+        1 => parts.f_squeeze_dim(0)?,
+        _ => parts.f_sum_dim_intlist([0i64].as_slice(), false, None)?,
+    })
+}
+
+/// Sums over the vertices, by parts of them.
+struct OfVertices {
+    transforms: Tensor, // [parts, B, J, 4, 4]
+    sums: Tensor,       // [parts, B, 3]
+    largest: Tensor,    // [parts, B], of absolute values
+}
+
+fn of_vertices(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Result<OfVertices> {
     let (bodies, vertices, joints) = (asked.grad_vertices.size()[0], skin.vertex_count(), skin.joint_count);
+    let device = device_of(asked.grad_vertices)?;
+    let empty = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, asked.grad_vertices.device()));
+    let (step, staged) = transforms_step(shared_memory(device)?);
+    let parts = splits(device, bodies, vertices, step)?;
+    let found = OfVertices {
+        transforms: empty(&[parts, bodies, joints, 4, 4])?,
+        sums: empty(&[parts, bodies, 3])?,
+        largest: empty(&[parts, bodies])?,
+    };
+    let kernel = TRANSFORMS.kernel(device, usize::from(step == TRANSFORMS_STEPS[1]), args.stream())?;
+    for first_joint in (0..joints).step_by(JOINTS as usize) {
+        let params = TransformsParams {
+            vectors: asked.grad_vertices.data_ptr() as u64,
+            vertices: asked.v_posed.data_ptr() as u64,
+            moved: asked.by_joint.moved.data_ptr() as u64,
+            weights: asked.by_joint.weights.data_ptr() as u64,
+            start: asked.by_joint.start.data_ptr() as u64,
+            out: found.transforms.data_ptr() as u64,
+            sums: found.sums.data_ptr() as u64,
+            largest: found.largest.data_ptr() as u64,
+            bodies,
+            vertex_count: vertices,
+            joint_count: joints,
+            first_joint,
+            splits: parts,
+        };
+        let blocks = (padded(bodies) / LANES * parts) as u32;
+        kernel.launch_if_any(blocks, 32 * TRANSFORMS_WARPS, staged, &params, args.stream())?;
+    }
+    Ok(found)
+}
+
+/// The gradients of the features `[B, F]` and of the coefficients `[B, C]`, through v_posed.
+fn through_posed(
+    asked: &Asked<'_>,
+    pair: &Pair,
+    largest: &Tensor,
+    skin: &Skin,
+    args: &Arguments,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (bodies, vertices) = (asked.grad_vertices.size()[0], skin.vertex_count());
     let device = device_of(asked.grad_vertices)?;
     let options = (Kind::Float, asked.grad_vertices.device());
     let shapes = asked.shapedirs.map_or(0, |dirs| dirs.size()[2]);
-    let features = 9 * (joints - 1);
-    let empty = |size: &[i64]| Tensor::f_empty(size, options);
-    let parts = splits(device, bodies.min(LAUNCH), vertices, TRANSFORMS_TILE)?;
     let block = Block::posed_gradient(shared_memory(device)?, shapes, skin);
-    let shares = splits(device, bodies.min(LAUNCH), vertices, block.vertices())?;
-    let (transforms, sums, largest) =
-        (empty(&[parts, bodies, joints, 4, 4])?, empty(&[parts, bodies, 3])?, empty(&[parts, bodies])?);
-    let unit = empty(&[bodies])?;
-    let grad_shape = asked.shapedirs.map(|_| empty(&[shares, bodies, shapes])).transpose()?;
-    let grad_features = asked.correctives.map(|_| empty(&[bodies, features])).transpose()?;
-    for (first, count) in launches(bodies) {
+    let shares = splits(device, bodies.min(BACKWARD_LAUNCH), vertices, block.vertices())?;
+    let unit = Tensor::f_empty([bodies], options)?;
+    let features =
+        if asked.features { Some(Tensor::f_empty([bodies, 9 * (skin.joint_count - 1)], options)?) } else { None };
+    let shape = asked.shapedirs.map(|_| Tensor::f_empty([shares, bodies, shapes], options)).transpose()?;
+    for (first, count) in launches(bodies, BACKWARD_LAUNCH) {
         let width = padded(count);
-        for first_joint in (0..joints).step_by(JOINTS as usize) {
-            let params = TransformsParams {
-                vectors: asked.grad_vertices.data_ptr() as u64,
-                vertices: asked.v_posed.data_ptr() as u64,
-                moved: asked.by_joint.moved.data_ptr() as u64,
-                weights: asked.by_joint.weights.data_ptr() as u64,
-                start: asked.by_joint.start.data_ptr() as u64,
-                out: transforms.data_ptr() as u64,
-                sums: sums.data_ptr() as u64,
-                largest: largest.data_ptr() as u64,
-                batch: bodies,
-                first_body: first,
-                bodies: count,
-                vertex_count: vertices,
-                joint_count: joints,
-                first_joint,
-                splits: parts,
-            };
-            let blocks = (width / LANES * parts) as u32;
-            let kernel = TRANSFORMS.kernel(device, 0, args.stream())?;
-            kernel.launch_if_any(blocks, 32 * WARPS, TRANSFORMS_STAGED, &params, args.stream())?;
-        }
-        if asked.correctives.is_none() && grad_shape.is_none() {
-            continue;
-        }
-        let pair = match asked.correctives {
-            Some(pair) => {
-                let halves = Tensor::f_empty([pair.rows(), 2, width], (Kind::Half, options.1))?;
-                let _ = halves.f_narrow(0, 3 * vertices, pair.rows() - 3 * vertices)?.f_zero_()?;
-                Some(halves)
-            }
-            None => None,
-        };
+        let halves = Tensor::f_empty([pair.rows(), 2, width], (Kind::Half, options.1))?;
+        let _ = halves.f_narrow(0, 3 * vertices, pair.rows() - 3 * vertices)?.f_zero_()?;
         let params = PosedGradientParams {
             grad_vertices: asked.grad_vertices.data_ptr() as u64,
             transforms: asked.transforms.data_ptr() as u64,
@@ -169,43 +197,29 @@ pub(in crate::body) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments
             joints: address(skin.joints.as_ref()),
             shapedirs: address(asked.shapedirs),
             largest: largest.data_ptr() as u64,
-            weight_sum: asked.correctives.map_or(0, |pair| pair.units.data_ptr() as u64 + 4),
-            pair: address(pair.as_ref()),
+            weight_sum: pair.units.data_ptr() as u64 + 4,
+            pair: halves.data_ptr() as u64,
             unit: unit.data_ptr() as u64,
-            grad_shape: address(grad_shape.as_ref()),
-            parts,
+            grad_shape: address(shape.as_ref()),
+            parts: largest.size()[0],
             batch: bodies,
             first_body: first,
             bodies: count,
             width,
             vertex_count: vertices,
-            joint_count: joints,
+            joint_count: skin.joint_count,
             influences: skin.weights.size()[1],
             shape_count: shapes,
             splits: shares,
         };
-        let kernel = PROGRAM.kernel(device, POSED_GRADIENT + for_shapes(shapes), args.stream())?;
-        kernel.launch_if_any(
-            (width / LANES * shares) as u32,
-            32 * block.warps,
-            block.shared,
-            &params,
-            args.stream(),
-        )?;
-        if let (Some(pair), Some(halves), Some(out)) = (asked.correctives, pair, &grad_features) {
+        let blocks = (width / LANES * shares) as u32;
+        let kernel = POSED_GRADIENT.kernel(device, for_shapes(shapes), args.stream())?;
+        kernel.launch_if_any(blocks, 32 * block.warps, block.shared, &params, args.stream())?;
+        if let Some(out) = &features {
             features_gradient(pair, &halves, &unit, out, (first, count), args)?;
         }
     }
-    let added = |parts: Tensor| match parts.size()[0] {
-        1 => parts.f_squeeze_dim(0),
-        _ => parts.f_sum_dim_intlist([0i64].as_slice(), false, None),
-    };
-    Ok(Gradients {
-        transforms: added(transforms)?,
-        sums: added(sums)?,
-        features: grad_features,
-        shape: grad_shape.map(added).transpose()?,
-    })
+    Ok((features, shape.map(added).transpose()?))
 }
 
 /// `out [B, F]` for the bodies of one launch: the gradient's `halves [N', 2, W]` times the directions'. Long sums on
@@ -238,6 +252,6 @@ fn features_gradient(
         padded,
         features: out.size()[1],
     };
-    let kernel = PROGRAM.kernel(device_of(halves)?, FEATURES_GRADIENT, args.stream())?;
+    let kernel = POSED_GRADIENT.kernel(device_of(halves)?, FEATURES_GRADIENT, args.stream())?;
     launch_1d(kernel, bodies * out.size()[1], 256, &params, args.stream())
 }

@@ -3,12 +3,12 @@
 use tch::{Kind, Tensor};
 
 use super::super::skinning::{Skin, step};
-use super::{Block, LANES, PROGRAM, Pair, address, device_of, for_shapes, launches, padded, splits};
+use super::{Block, LANES, LAUNCH, Pair, SKINNING, address, device_of, for_shapes, launches, padded, splits};
 use crate::Result;
 use crate::cuda::shared_memory;
 use crate::torch::Arguments;
 
-/// The twin of `SlabSkinningParams` in `kernels/body/slab.cu`.
+/// The twin of `SlabSkinningParams` in `kernels/body/slab_skinning.cu`.
 #[repr(C)]
 struct SkinningParams {
     correctives: u64,    // [N', W], or null
@@ -80,7 +80,7 @@ pub(in crate::body) fn skinning(
     let vertices = empty()?;
     let kept = if keep { Some((empty()?, empty()?)) } else { None };
     let block = Block::skinning(shared_memory(device)?, rest.shape.size()[1], skin);
-    for (first, bodies) in launches(rest.bodies) {
+    for (first, bodies) in launches(rest.bodies, LAUNCH) {
         let width = padded(bodies);
         let blend = match correctives {
             Some((pair, features)) => {
@@ -117,7 +117,7 @@ pub(in crate::body) fn skinning(
             shape_count: rest.shape.size()[1],
             splits,
         };
-        let kernel = PROGRAM.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?;
+        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?;
         kernel.launch_if_any(
             (width / LANES * splits) as u32,
             32 * block.warps,

@@ -17,13 +17,18 @@ use crate::{Error, Result};
 pub(super) use backward::{Asked, ByJoint, backward};
 pub(super) use forward::{Features, Rest, skinning};
 
-pub(super) static PROGRAM: Program = Program::new(
-    "body/slab.cu",
+pub(super) static SKINNING: Program = Program::new(
+    "body/slab_skinning.cu",
+    &["slab_skinning<0>", "slab_skinning<3>", "slab_skinning<5>", "slab_skinning<6>"],
+);
+/// Shape coefficients that these and those of POSED_GRADIENT are compiled for.
+const SHAPES: [i64; 4] = [0, 12, 20, 24];
+
+pub(super) static TRANSFORMS: Program =
+    Program::new("body/slab_transforms.cu", &["slab_transforms<64>", "slab_transforms<128>"]);
+pub(super) static POSED_GRADIENT: Program = Program::new(
+    "body/slab_posed_gradient.cu",
     &[
-        "slab_skinning<0>",
-        "slab_skinning<3>",
-        "slab_skinning<5>",
-        "slab_skinning<6>",
         "slab_posed_gradient<0>",
         "slab_posed_gradient<3>",
         "slab_posed_gradient<5>",
@@ -31,31 +36,32 @@ pub(super) static PROGRAM: Program = Program::new(
         "slab_features_gradient",
     ],
 );
-const POSED_GRADIENT: usize = 4; // positions in PROGRAM
-const FEATURES_GRADIENT: usize = 8;
-/// Shape coefficients that kernels are compiled for.
-const SHAPES: [i64; 4] = [0, 12, 20, 24];
-
-pub(super) static TRANSFORMS: Program = Program::new("body/slab_transforms.cu", &["slab_transforms"]);
+const FEATURES_GRADIENT: usize = 4; // position in POSED_GRADIENT
 
 /// Bodies of a slab.
 const LANES: i64 = 32;
 /// Fewer bodies than this leave most lanes idle.
 const WORTH: i64 = 16;
-/// Bodies of one product, a bound on the memory that passes between kernels.
+/// Bodies of one product, a bound on the memory that passes between kernels: forward, and where gradients lie beside
+/// all that a pass keeps.
 const LAUNCH: i64 = 2048;
+const BACKWARD_LAUNCH: i64 = 1024;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.
-const JOINTS: i64 = 16 * 4;
+const JOINTS: i64 = 32 * 2;
 /// Most entries of the weights: their positions are 32-bit.
 const ENTRIES: usize = 1 << 30;
-/// Warps of a block, if its shared memory has room for their tiles, and the fewest that are worth it.
+/// Warps of a block, if its shared memory has room for their tiles, and the fewest that are worth it; those of
+/// `slab_transforms`.
 const WARPS: u32 = 16;
 const FEWEST_WARPS: u32 = 4;
-/// Vertices of a warp's tile in `slab.cu`, and of a block's in `slab_transforms.cu`.
+const TRANSFORMS_WARPS: u32 = 32;
+/// Warps that share a run of vertices, `kTeam` in `slab_tiles.cuh`; fewer are one team.
+const TEAM: u32 = 8;
+/// Vertices of a warp's tile in `slab_tiles.cuh`, and of a block's step in `slab_transforms.cu`.
 const TILE: i64 = 8;
-const TRANSFORMS_TILE: i64 = 64;
-/// Bytes of the staged tiles of `slab_transforms.cu`: two buffers for two arrays.
-const TRANSFORMS_STAGED: u32 = 2 * 2 * 192 * 33 * 4;
+const TRANSFORMS_STEPS: [i64; 2] = [64, 128];
+/// Numbers of a staged tile.
+const STAGED: i64 = 3 * TILE * (LANES + 1);
 
 /// Pose directions split into halves, by `smplx::prepare`.
 pub(super) struct Pair {
@@ -112,10 +118,10 @@ pub(super) fn serves(bodies: i64, shapes: i64, skin: &Skin) -> Result<bool> {
     }
     let memory = shared_memory(device)?;
     let few = [Block::skinning(memory, shapes, skin), Block::posed_gradient(memory, shapes, skin)];
-    Ok(TRANSFORMS_STAGED <= memory && few.iter().all(|block| block.warps >= FEWEST_WARPS))
+    Ok(transforms_step(memory).1 <= memory && few.iter().all(|block| block.warps >= FEWEST_WARPS))
 }
 
-/// The shape of a launch of `slab.cu`.
+/// The shape of a launch of `slab_skinning` or `slab_posed_gradient`.
 struct Block {
     warps: u32,
     shared: u32, // bytes
@@ -124,19 +130,21 @@ struct Block {
 impl Block {
     /// Twelve numbers of each joint for a slab, and for each warp two tiles of coordinates and what it keeps of the model.
     fn skinning(memory: u32, shapes: i64, skin: &Skin) -> Self {
-        Self::of(memory, 12 * skin.joint_count, 24 * (33 + 36) + model_tile(shapes, skin))
+        let of_model = directions(shapes) + influences(skin) + 3 * TILE;
+        Self::of(memory, 12 * skin.joint_count, 2 * STAGED + of_model)
     }
 
-    /// Nine numbers of each joint, and one tile.
+    /// Nine numbers of each joint; two tiles, with the weights of both and the directions of one.
     fn posed_gradient(memory: u32, shapes: i64, skin: &Skin) -> Self {
-        Self::of(memory, 9 * skin.joint_count, 24 * 36 + model_tile(shapes, skin))
+        Self::of(memory, 9 * skin.joint_count, 2 * (STAGED + influences(skin)) + directions(shapes))
     }
 
     /// As many warps as the memory has room for.
     fn of(memory: u32, of_lane: i64, of_warp: i64) -> Self {
         let floats = |count: i64| u32::try_from(4 * count).unwrap_or(u32::MAX);
         let (slab, tile) = (floats(LANES * of_lane), floats(of_warp));
-        let warps = (memory.saturating_sub(slab) / tile).min(WARPS);
+        let room = (memory.saturating_sub(slab) / tile).min(WARPS);
+        let warps = if room < TEAM { room } else { room / TEAM * TEAM };
         Self { warps, shared: slab.saturating_add(warps * tile) }
     }
 
@@ -146,14 +154,25 @@ impl Block {
     }
 }
 
+/// The step of `slab_transforms` that shared memory has room for, and the bytes it takes: two buffers for two arrays.
+fn transforms_step(memory: u32) -> (i64, u32) {
+    let staged = TRANSFORMS_STEPS.map(|step| (step, 2 * 2 * 4 * (step / TILE * STAGED) as u32));
+    if staged[1].1 <= memory { staged[1] } else { staged[0] }
+}
+
 /// The kernel among those for different numbers of shape coefficients.
 fn for_shapes(shapes: i64) -> usize {
     SHAPES.iter().position(|&most| shapes <= most).unwrap_or(SHAPES.len() - 1)
 }
 
-/// Numbers that a warp keeps of the model: `ModelTile` in `slab.cu`.
-fn model_tile(shapes: i64, skin: &Skin) -> i64 {
-    24 * SHAPES[for_shapes(shapes)] + 2 * TILE * ((skin.weights.size()[1] + 3) / 4 * 4) + 24
+/// Numbers that a warp keeps of the weights: `Influences` in `slab_tiles.cuh`.
+fn influences(skin: &Skin) -> i64 {
+    2 * TILE * ((skin.weights.size()[1] + 3) / 4 * 4).max(4)
+}
+
+/// And of the shape directions: `ShapeDirections` there.
+fn directions(shapes: i64) -> i64 {
+    3 * TILE * SHAPES[for_shapes(shapes)]
 }
 
 /// Bodies padded to whole slabs.
@@ -162,8 +181,8 @@ pub(super) fn padded(bodies: i64) -> i64 {
 }
 
 /// The bodies of each launch: where they begin, and how many.
-fn launches(bodies: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..bodies).step_by(LAUNCH as usize).map(move |first| (first, LAUNCH.min(bodies - first)))
+fn launches(bodies: i64, most: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..bodies).step_by(most as usize).map(move |first| (first, most.min(bodies - first)))
 }
 
 /// Blocks that share the vertices of a slab, so that a small batch fills the GPU too.

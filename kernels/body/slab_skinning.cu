@@ -1,0 +1,165 @@
+// Many bodies at once, a slab of 32 to a block, which shares the vertices with others where there are few slabs: what a
+// vertex is made of is read once for all bodies. The bodies' transforms lie in shared memory, each word of a lane in a
+// bank of its own. float32 only.
+#include "common/slab_tiles.cuh"
+
+struct SlabSkinningParams {
+  const float* correctives;     // [3 V.., W], a column for each body of this launch, in units below; or null
+  const float* direction_unit;  // [1]
+  const float* feature_unit;    // [B]
+  const float* v_template;      // [V, 3]
+  const float* shapedirs;       // [V, 3, C]
+  const float* shape;           // [B | 1, C]
+  const float* vertex_offsets;  // [B | 1, V, 3] or null
+  const float* transl;          // [B | 1, 3] or null
+  const float* transforms;      // [B, J, 4, 4]
+  const float* weights;         // [V, K]
+  const int* joints;            // [V, K], -1: none
+  float* vertices;              // [B, V, 3]
+  float* v_posed;               // [B, V, 3] or null
+  float* v_shaped;              // [B, V, 3] or null
+  long long shape_step;         // elements from one body to the next; 0 where all bodies share
+  long long offset_step;
+  long long transl_step;
+  long long first_body;  // of this launch
+  long long bodies;      // of this launch
+  long long width;       // W
+  long long vertex_count;
+  long long joint_count;
+  long long influences;   // K
+  long long shape_count;  // C
+  long long splits;       // blocks that share the vertices of a slab
+};
+static_assert(sizeof(SlabSkinningParams) == 25 * 8, "the twin in slab/forward.rs has the same fields");
+
+// Starts to copy the template's coordinates of a tile.
+__device__ __forceinline__ void fetch_template(const SlabSkinningParams& p, const Place& at, long long tile,
+                                               float* to) {
+  const long long first = kRows * tile;
+  if (at.lane < min((long long)kRows, 3 * p.vertex_count - first))
+    copy_later(to + at.lane, p.v_template + first + at.lane);
+}
+
+// Starts to copy the correctives of a tile, one column to each lane.
+__device__ __forceinline__ void fetch_correctives(const SlabSkinningParams& p, const Place& at, long long tile,
+                                                  float* posed) {
+  const long long first = kRows * tile;
+  const int count = p.correctives ? int(min((long long)kRows, 3 * p.vertex_count - first)) : 0;
+  const float* from = p.correctives + first * p.width + at.local;
+#pragma unroll 8
+  for (int i = 0; i < count; ++i, from += p.width, posed += kStride) copy_later(posed, from);
+}
+
+// v_shaped = v_template + shapedirs . shape; v_posed = v_shaped + offsets + correctives; and its skinning.
+template <int ShapeFours>
+__global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams p) {
+  extern __shared__ float4 shared[];
+  const Place at(p);
+  const int joint_count = int(p.joint_count), columns = int(p.shape_count);
+  float4* transforms = shared;  // [J, 3][lane]
+  float* staged = reinterpret_cast<float*>(shared + 3 * kLanes * joint_count);
+  // Rows of a run [row][lane], later its vertices: where v_posed is not kept, they take turns.
+  float* shaped = staged + 2 * at.team * at.run_rows() * kStride;
+  float* posed = shaped + at.run_rows() * kStride;
+  const int own = at.own * kRows * kStride + at.lane;  // where this thread's first row is
+  using Directions = ShapeDirections<ShapeFours>;
+  const int of_model = Directions::kFloats + Influences::floats(p.influences) + kRows;
+  float* model = staged + 2 * at.warps * kRows * kStride + at.warp * of_model;
+  clear(model, of_model, at.lane);
+  const Directions directions(columns, model);
+  const Influences influences(p.influences, model + Directions::kFloats);
+  float* base = model + of_model - kRows;  // of the tile's template
+
+  const auto* from = reinterpret_cast<const float4*>(p.transforms) + at.body * joint_count * 4;
+  for (int row = at.warp; row < 3 * joint_count; row += at.warps)
+    transforms[row * kLanes + at.lane] = __ldg(from + row / 3 * 4 + row % 3);
+  constexpr int kAtOnce = ShapeFours > 5 ? 2 : 4;  // rows, as far as the registers go
+  constexpr int kColumns = Directions::kColumns;
+  float shape[kColumns + 1];
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) shape[c] = c < columns ? __ldg(p.shape + at.body * p.shape_step + c) : 0.f;
+  float transl[3] = {};
+  if (p.transl) {
+#pragma unroll
+    for (int i = 0; i < 3; ++i) transl[i] = __ldg(p.transl + at.body * p.transl_step + i);
+  }
+  const float unit = p.correctives ? __ldg(p.direction_unit) * __ldg(p.feature_unit + at.body) : 0.f;
+  const bool keep = p.v_posed;
+  if (at.first_run < at.runs) {
+    const long long tile = at.tile(at.first_run);
+    directions.fetch(p, tile, at.lane);
+    fetch_template(p, at, tile, base);
+    influences.fetch(p, tile, at.lane);
+    fetch_correctives(p, at, tile, posed + own);
+  }
+  __syncthreads();
+
+  for (long long run = at.first_run; run < at.runs; run += at.run_step) {
+    const long long next = at.tile(run + at.run_step);
+    copied();
+    __syncwarp();
+#pragma unroll kAtOnce
+    for (int i = 0; i < kRows; ++i) {
+      float sum = 0.f;
+#pragma unroll
+      for (int c = 0; c < kColumns; c += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(directions.of(i) + c);
+        sum = fmaf(four.x, shape[c], sum);
+        sum = fmaf(four.y, shape[c + 1], sum);
+        sum = fmaf(four.z, shape[c + 2], sum);
+        sum = fmaf(four.w, shape[c + 3], sum);
+      }
+      sum += base[i];
+      if (keep) shaped[own + i * kStride] = sum;
+      float& corrective = posed[own + i * kStride];
+      corrective = p.correctives ? sum + unit * corrective : sum;
+    }
+    if (p.vertex_offsets) {
+      const float* offsets = p.vertex_offsets + at.body * p.offset_step;
+      const long long first = kRows * at.tile(run), last = 3 * p.vertex_count - 1;
+      for (int i = 0; i < kRows; ++i) posed[own + i * kStride] += __ldg(offsets + min(first + i, last));
+    }
+    __syncwarp();
+    directions.fetch(p, next, at.lane);
+    fetch_template(p, at, next, base);
+    if (keep) {
+      at.meet();
+      at.store_run(p, run, p.v_shaped, shaped);
+      at.store_run(p, run, p.v_posed, posed);
+      at.meet();
+    }
+    float *skinned = keep ? shaped : posed, *free = keep ? posed : shaped;
+    const auto skin = [&](auto is_one_four) {
+      constexpr int kVertices = decltype(is_one_four)::value ? 2 : 1;  // at once
+#pragma unroll kVertices
+      for (int u = 0; u < kTile; ++u) {
+        float m[12] = {};
+        influences.each<decltype(is_one_four)::value>(u, joint_count - 1, [&](float weight, int joint) {
+#pragma unroll
+          for (int row = 0; row < 3; ++row) {
+            const float4 a = transforms[(3 * joint + row) * kLanes + at.lane];
+            m[4 * row] += weight * a.x;
+            m[4 * row + 1] += weight * a.y;
+            m[4 * row + 2] += weight * a.z;
+            m[4 * row + 3] += weight * a.w;
+          }
+        });
+        const float* v = posed + own + 3 * u * kStride;
+        const float x = v[0], y = v[kStride], z = v[2 * kStride];
+#pragma unroll
+        for (int row = 0; row < 3; ++row)
+          skinned[own + (3 * u + row) * kStride] =
+              m[4 * row] * x + m[4 * row + 1] * y + m[4 * row + 2] * z + m[4 * row + 3] + transl[row];
+      }
+    };
+    influences.fours == 1 ? skin(Bool<true>()) : skin(Bool<false>());
+    at.meet();
+    influences.fetch(p, next, at.lane);
+    fetch_correctives(p, at, next, free + own);
+    at.store_run(p, run, p.vertices, skinned);
+    if (keep) at.meet();
+    posed = free;
+    shaped = skinned;
+  }
+  copied();
+}

@@ -1,9 +1,5 @@
 // Waveforms to log-mel spectrograms. `log_mel` goes from samples to logarithms in shared memory, a tile of frames at a
 // time; what waits for the whole clip follows in `loudest`, `finish` and `normalize`.
-#ifndef COPRIME_FRAMES
-#define COPRIME_FRAMES 16
-#endif
-constexpr int kCoprimeFrames = COPRIME_FRAMES;
 #include "audio/mel.cuh"
 #include "audio/mel_coprime.cuh"
 #include "audio/mel_lanes.cuh"
@@ -88,16 +84,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
 
 // Blocks that a multiprocessor runs at once, as many as registers leave room for.
 #if __CUDA_ARCH__ == 900
-template <int A, int B>
-constexpr int kLanesBlocks = Lanes<A, B>::kShared ? 5 : 4;
+constexpr int kLanesBlocks = 4;
 #else
-template <int A, int B>
 constexpr int kLanesBlocks = 3;
 #endif
 
 // The same for the sizes of `Lanes`, without what a frame has of its own: its mean, and pre-emphasis within it.
 template <int A, int B>
-__global__ void __launch_bounds__(kThreads, kLanesBlocks<A, B>) log_mel_lanes(const MelParams p) {
+__global__ void __launch_bounds__(kThreads, kLanesBlocks) log_mel_lanes(const MelParams p) {
   const Lanes<A, B> tile(p, reinterpret_cast<float*>(shared_memory));
   tile.make_tables();
   const unsigned tiles = p.clips * p.tiles;
@@ -115,15 +109,16 @@ __global__ void __launch_bounds__(kThreads, kLanesBlocks<A, B>) log_mel_lanes(co
     unsigned same = at;
     asm volatile("" : "+r"(same));  // divided again: registers are scarce until here
     clip = same / unsigned(p.tiles), first = int(same - clip * unsigned(p.tiles)) * tile.kFrames;
-    const float peak =
-        tile.store(static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames, first, frames);
+    const float peak = store_tile(tile, clip, first, frames);
     if (p.peaks) store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak);
   }
 }
 
 // The same for `Coprime`.
-__global__ void __launch_bounds__(Coprime::kBlock, 1024 / Coprime::kBlock) log_mel_coprime(const MelParams p) {
-  const Coprime tile(p, reinterpret_cast<float*>(shared_memory));
+template <int Frames>
+__global__ void __launch_bounds__(Coprime<Frames>::kBlock, 1024 / Coprime<Frames>::kBlock)
+    log_mel_coprime(const MelParams p) {
+  const Coprime<Frames> tile(p, reinterpret_cast<float*>(shared_memory));
   tile.make_tables();
   const Clip<float> any(p, 0);
   int frames = any.is_bad ? -1 : int(any.frames), count = int(any.count);
@@ -143,8 +138,7 @@ __global__ void __launch_bounds__(Coprime::kBlock, 1024 / Coprime::kBlock) log_m
       tile.find_magnitudes();
     }
     __syncthreads();
-    const float peak =
-        tile.store(static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames, first, frames);
+    const float peak = store_tile(tile, clip, first, frames);
     if (p.peaks) {
       store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak);
     } else {

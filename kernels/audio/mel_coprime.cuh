@@ -2,11 +2,12 @@
 // (25 part + 16 point) % 400 leaves no turns between transforms of 25 points and of 16. The first are of real numbers,
 // so that 13 of their bins are enough, and the second give the bins of the frame as they are.
 #pragma once
-#include "audio/mel.cuh"
+#include "audio/mel_store.cuh"
 #include "common/real25.cuh"
 
+template <int Frames>
 struct Coprime {
-  static constexpr int kFrames = kCoprimeFrames;  // of a tile
+  static constexpr int kFrames = Frames;  // of a tile
   static constexpr int kParts = 16, kPoints = 25, kSize = kParts * kPoints, kBins = kSize / 2 + 1;
   static constexpr int kColumns = kPoints / 2 + 1;   // bins of a part
   static constexpr int kGroups = kParts;             // threads that share a frame
@@ -15,25 +16,21 @@ struct Coprime {
   static constexpr int kAtOnce = 4;                  // weights of a filter; the last ones of each are zeros
   static constexpr int kRows = kBins + kAtOnce - 1;  // the bins, and zeros
 
-  // What follows the filters, without branches.
-  struct Range {
-    float guard_sum, least, of_log2, floor, scale, offset, epsilon;
-  };
   // A filter's fours of weights, and the place of its first bin in `magnitudes`.
   struct alignas(16) Band {
     int begin, end, first, unused;
   };
 
   const MelParams& p;
-  float2* points;            // [column, part, frame]
-  float* by_thread;          // the same memory, when the points are done with
-  float* magnitudes;         // [bin, frame]
-  float* samples;            // the same memory before: rows of hop_length, `row_stride` apart
-  float2* taps;              // [part, kTaps], the window, and where in `samples` that is for the first frame
-  unsigned short* bins;      // [column, part], where in `magnitudes` each bin goes, in bytes
+  float2* points;        // [column, part, frame]
+  float* by_thread;      // the same memory, when the points are done with
+  float* magnitudes;     // [bin, frame]
+  float* samples;        // the same memory before: rows of hop_length, `row_stride` apart
+  float2* taps;          // [part, kTaps], the window, and where in `samples` that is for the first frame
+  unsigned short* bins;  // [column, part], where in `magnitudes` each bin goes, in bytes
   Range* range;
-  Band* bands;               // [n_mels]
-  float* weights;            // [room], the filters' one after another, if they fit
+  Band* bands;     // [n_mels]
+  float* weights;  // [room], the filters' one after another, if they fit
   int frame, group;
 
   __device__ Coprime(const MelParams& params, float* shared) : p(params) {
@@ -55,7 +52,7 @@ struct Coprime {
 
   // Once for a block.
   __device__ void make_tables() const {
-    if (threadIdx.x == 0) make_range();
+    if (threadIdx.x == 0) *range = Range(p);
     for (int i = threadIdx.x; i < kParts * kTaps; i += kBlock) {
       const int part = i / kTaps, point = i % kTaps, sample = (kPoints * part + kParts * point) % kSize;
       const int at = sample - p.first_weight;
@@ -187,49 +184,5 @@ struct Coprime {
       for (int bin = band(mel, 0); bin < band(mel, 1); ++bin, from += kFrames) sum += *from * float(weight[bin]);
     }
     return sum;
-  }
-
-  __device__ void make_range() const {
-    const float infinity = __int_as_float(0x7f800000), guard = float(p.guard_value);
-    const bool is_sum = p.log != 0 && p.guard == 1, is_least = p.log != 0 && p.guard != 1;
-    const bool has_floor = p.is_scaled && p.loudest_of == 4;
-    *range = {is_sum ? guard : 0.0f,
-              is_least ? guard : -infinity,
-              p.log == 0   ? 0.0f
-              : p.log == 1 ? 0.693147180559945309f
-                           : 0.301029995663981195f,
-              has_floor ? float(p.range_constant - p.range_below) : -infinity,
-              p.is_scaled ? float(p.scale) : 1.0f,
-              p.is_scaled ? float(p.offset) : 0.0f,
-              float(p.magnitude_epsilon)};
-  }
-  // The device's own is within 2^-22 near one, and better elsewhere.
-  __device__ static float logarithm(float value, const Range& of) {
-    value += of.guard_sum;
-    value = value < of.least ? of.least : value;
-    return of.of_log2 == 0 ? value : __log2f(value) * of.of_log2;
-  }
-
-  // Writes the tile's values, and gives this thread's largest logarithm, not a number if one of them is not.
-  __device__ float store(float* values, int first_frame, int frames) const {
-    const int at = first_frame + frame;
-    if (at >= p.n_frames) return -__int_as_float(0x7f800000);
-    float* to = values + (p.frame_major ? at * p.n_mels + group : group * p.n_frames + at);
-    const long long step = p.frame_major ? kGroups : kGroups * p.n_frames;
-    if (at >= frames) {  // beyond the clip, or a clip that is bad
-      const float fill = frames < 0 ? __int_as_float(0x7fc00000) : 0.0f;
-      for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) *to = fill;
-      return frames < 0 ? fill : -__int_as_float(0x7f800000);
-    }
-    const Range of = *range;
-    const bool is_fitting = fits();
-    float peak = -__int_as_float(0x7f800000), poison = 0;
-    for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) {
-      const float value = logarithm(filtered(mel, is_fitting), of);
-      peak = fmaxf(peak, value);
-      poison += value * 0.0f;
-      *to = (value < of.floor ? of.floor : value) * of.scale + of.offset;
-    }
-    return peak + poison;
   }
 };

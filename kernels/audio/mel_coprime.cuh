@@ -181,6 +181,7 @@ struct Coprime {
       }
     } else {
       const double* weight = p.filters + mel * kBins;
+#pragma unroll 1
       for (int bin = band(mel, 0); bin < band(mel, 1); ++bin, from += kFrames) sum += *from * float(weight[bin]);
     }
     return sum;

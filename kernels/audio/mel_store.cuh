@@ -6,6 +6,7 @@
 struct Range {
   float guard_sum, least, of_log2, floor, scale, offset;
   float epsilon;  // of magnitudes, below zero for powers
+  int of_band;    // places from a band to the next
 
   explicit __device__ Range(const MelParams& p) {
     const float infinity = __int_as_float(0x7f800000), guard = float(p.guard_value);
@@ -16,6 +17,7 @@ struct Range {
     scale = p.is_scaled ? float(p.scale) : 1.0f;
     offset = p.is_scaled ? float(p.offset) : 0.0f;
     epsilon = float(p.magnitude_epsilon);
+    of_band = p.frame_major ? 1 : int(p.n_frames);
   }
 
   // The device's own is within 2^-22 near one, and better elsewhere.
@@ -33,24 +35,30 @@ template <class LanesTile>
 __device__ float store_tile(const LanesTile& tile, unsigned clip, int first_frame, int frames) {
   const MelParams& p = tile.p;
   const float infinity = __int_as_float(0x7f800000);
-  const int at = first_frame + tile.frame, step_mels = LanesTile::kGroups;
+  const int at = first_frame + tile.frame;
   if (at >= p.n_frames) return -infinity;
+  const Range range = *tile.range;
+  const int step = LanesTile::kGroups * range.of_band;
   float* to = static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames;
-  to += p.frame_major ? at * p.n_mels + tile.group : tile.group * p.n_frames + at;
-  const long long step = p.frame_major ? step_mels : step_mels * p.n_frames;
+  to += tile.group * range.of_band + at * (p.frame_major ? p.n_mels : 1);
   if (at >= frames) {  // beyond the clip, or a clip that is bad
     const float fill = frames < 0 ? __int_as_float(0x7fc00000) : 0.0f;
-    for (int mel = tile.group; mel < p.n_mels; mel += step_mels, to += step) *to = fill;
+    for (int mel = tile.group; mel < p.n_mels; mel += LanesTile::kGroups, to += step) *to = fill;
     return frames < 0 ? fill : -infinity;
   }
-  const Range range = *tile.range;
-  const bool is_fitting = tile.fits();
   float peak = -infinity, poison = 0;
-  for (int mel = tile.group; mel < p.n_mels; mel += step_mels, to += step) {
-    const float value = range.logarithm(tile.filtered(mel, is_fitting));
-    peak = fmaxf(peak, value);
-    poison += value * 0.0f;
-    *to = range.scaled(value);
+  const auto store_bands = [&](bool is_fitting) {
+    for (int mel = tile.group; mel < p.n_mels; mel += LanesTile::kGroups, to += step) {
+      const float value = range.logarithm(tile.filtered(mel, is_fitting));
+      peak = fmaxf(peak, value);
+      poison += value * 0.0f;
+      *to = range.scaled(value);
+    }
+  };
+  if (tile.fits()) {
+    store_bands(true);
+  } else {
+    store_bands(false);
   }
   return peak + poison;
 }

@@ -1,6 +1,7 @@
 // Waveforms to log-mel spectrograms. `log_mel` goes from samples to logarithms in shared memory, a tile of frames at a
 // time; what waits for the whole clip follows in `loudest`, `finish` and `normalize`.
 #include "audio/mel.cuh"
+#include "audio/mel_coprime.cuh"
 #include "audio/mel_lanes.cuh"
 
 extern __shared__ double shared_memory[];
@@ -21,6 +22,12 @@ __device__ T raised(T value, T floor) {
   return value < floor ? floor : value;
 }
 
+// The larger of two, or what is not a number.
+template <class T>
+__device__ T louder(T one, T other) {
+  return one == one && !(other <= one) ? other : one;
+}
+
 // The largest of each frame from what the threads have seen; not a number where one of them is not.
 template <class T>
 __device__ void store_peaks(const MelParams& p, T* by_thread, int frames, long long clip, long long first, T peak) {
@@ -29,8 +36,7 @@ __device__ void store_peaks(const MelParams& p, T* by_thread, int frames, long l
   const int frame = threadIdx.x;
   if (frame >= frames || first + frame >= p.n_frames) return;
   for (int other = frame + frames; other < blockDim.x; other += frames) {
-    const T value = by_thread[other];
-    if (!(value <= peak) && peak == peak) peak = value;
+    peak = louder(peak, by_thread[other]);
   }
   static_cast<T*>(p.peaks)[clip * p.n_frames + first + frame] = peak;
 }
@@ -78,16 +84,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 1) log_mel(cons
 
 // Blocks that a multiprocessor runs at once, as many as registers leave room for.
 #if __CUDA_ARCH__ == 900
-template <int A, int B>
-constexpr int kLanesBlocks = Lanes<A, B>::kShared ? 5 : 4;
+constexpr int kLanesBlocks = 4;
 #else
-template <int A, int B>
 constexpr int kLanesBlocks = 3;
 #endif
 
 // The same for the sizes of `Lanes`, without what a frame has of its own: its mean, and pre-emphasis within it.
 template <int A, int B>
-__global__ void __launch_bounds__(kThreads, kLanesBlocks<A, B>) log_mel_lanes(const MelParams p) {
+__global__ void __launch_bounds__(kThreads, kLanesBlocks) log_mel_lanes(const MelParams p) {
   const Lanes<A, B> tile(p, reinterpret_cast<float*>(shared_memory));
   tile.make_tables();
   const unsigned tiles = p.clips * p.tiles;
@@ -105,9 +109,41 @@ __global__ void __launch_bounds__(kThreads, kLanesBlocks<A, B>) log_mel_lanes(co
     unsigned same = at;
     asm volatile("" : "+r"(same));  // divided again: registers are scarce until here
     clip = same / unsigned(p.tiles), first = int(same - clip * unsigned(p.tiles)) * tile.kFrames;
-    const float peak =
-        tile.store(static_cast<float*>(p.values) + (long long)clip * p.n_mels * p.n_frames, first, frames);
+    const float peak = store_tile(tile, clip, first, frames);
     if (p.peaks) store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak);
+  }
+}
+
+// The same for `Coprime`.
+template <int Frames>
+__global__ void __launch_bounds__(Coprime<Frames>::kBlock, 1024 / Coprime<Frames>::kBlock)
+    log_mel_coprime(const MelParams p) {
+  const Coprime<Frames> tile(p, reinterpret_cast<float*>(shared_memory));
+  tile.make_tables();
+  const Clip<float> any(p, 0);
+  int frames = any.is_bad ? -1 : int(any.frames), count = int(any.count);
+  const unsigned tiles = p.clips * p.tiles;
+  for (unsigned at = blockIdx.x; at < tiles; at += gridDim.x) {
+    const unsigned clip = at / unsigned(p.tiles);
+    const int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames;
+    if (p.lengths) {
+      const Clip<float> own(p, clip);
+      frames = own.is_bad ? -1 : int(own.frames), count = int(own.count);
+    }
+    if (first < frames) {
+      tile.load(clip, first, count);
+      __syncthreads();
+      tile.transform_parts();
+      __syncthreads();
+      tile.find_magnitudes();
+    }
+    __syncthreads();
+    const float peak = store_tile(tile, clip, first, frames);
+    if (p.peaks) {
+      store_peaks(p, tile.by_thread, tile.kFrames, clip, first, peak);
+    } else {
+      __syncthreads();
+    }
   }
 }
 
@@ -120,15 +156,14 @@ __global__ void __launch_bounds__(kThreads) loudest(const MelParams p) {
   T largest = lowest<T>();
   if (p.loudest_of != 3) {
     for (long long frame = threadIdx.x; frame < frames; frame += blockDim.x) {
-      if (!(peaks[frame] <= largest) && largest == largest) largest = peaks[frame];
+      largest = louder(largest, peaks[frame]);
     }
     partial[threadIdx.x] = largest;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (int other = 1; other < kThreads; ++other) {
-      if (!(partial[other] <= largest) && largest == largest) largest = partial[other];
+    for (int half = kThreads / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (threadIdx.x < half) partial[threadIdx.x] = louder(partial[threadIdx.x], partial[threadIdx.x + half]);
     }
-    static_cast<T*>(p.loudest)[clip] = largest;
+    if (threadIdx.x == 0) static_cast<T*>(p.loudest)[clip] = partial[0];
     return;
   }
   // A stretch of frames for each thread: its own largest, then those of the stretches before it.
@@ -166,7 +201,19 @@ __global__ void __launch_bounds__(kThreads) loudest_of_batch(const MelParams p) 
   of_clips[p.clips] = largest;
 }
 
-constexpr int kValuesAThread = 8;
+constexpr int kValuesAThread = 16;
+
+// Values that lie together, read at once.
+template <class T>
+struct alignas(16) Quad {
+  T of[16 / sizeof(T)];
+};
+
+// A value that is below the limit, or meets none, takes it.
+template <class T>
+__device__ bool gives_way(T value, T limit, bool is_falling) {
+  return limit != limit || (is_falling ? value > limit : value < limit);
+}
 
 // Raises scaled values to their floors.
 template <class T>
@@ -174,23 +221,43 @@ __global__ void __launch_bounds__(kThreads) finish(const MelParams p) {
   // A clip has less than 2^31 values.
   const unsigned row = p.n_mels * p.n_frames, part = kValuesAThread * kThreads, parts = (row + part - 1) / part;
   const long long clip = blockIdx.x / parts;
-  const unsigned begin = blockIdx.x % parts * part;
-  const long long own = Clip<T>(p, clip).frames;
+  const unsigned begin = blockIdx.x % parts * part, end = min(begin + part, row);
   const T* loudest = static_cast<const T*>(p.loudest);
   T* values = static_cast<T*>(p.values) + clip * row;
+  const T scale = T(p.scale), offset = T(p.offset);
+  const bool is_falling = scale < 0;
   T floor = p.loudest_of == 4 ? T(p.range_constant - p.range_below) : lowest<T>();
   if (p.loudest_of == 1 || p.loudest_of == 2) {
     const T of_clip = loudest[clip];
     floor = (p.loudest_of == 1 || of_clip != of_clip ? of_clip : loudest[p.clips]) - T(p.range_below);
   }
-  for (unsigned i = begin + threadIdx.x; i < begin + part && i < row; i += blockDim.x) {
-    if (p.lengths || p.loudest_of == 3) {
-      const unsigned frame = p.frame_major ? i / unsigned(p.n_mels) : i % unsigned(p.n_frames);
-      if (frame >= own) continue;
-      if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
+  constexpr unsigned kTogether = 16 / sizeof(T);
+  if (!p.lengths && p.loudest_of != 3 && row % kTogether == 0) {
+    const T limit = floor * scale + offset;
+    Quad<T>* quads = reinterpret_cast<Quad<T>*>(values);
+    Quad<T> mine[kValuesAThread / kTogether];  // on their way together
+#pragma unroll
+    for (unsigned n = 0; n < kValuesAThread / kTogether; ++n) {
+      const unsigned i = begin / kTogether + n * kThreads + threadIdx.x;
+      if (i < end / kTogether) mine[n] = quads[i];
     }
-    const T limit = floor * T(p.scale) + T(p.offset);
-    if (limit != limit || (p.scale < 0 ? values[i] > limit : values[i] < limit)) values[i] = limit;
+#pragma unroll
+    for (unsigned n = 0; n < kValuesAThread / kTogether; ++n) {
+      const unsigned i = begin / kTogether + n * kThreads + threadIdx.x;
+#pragma unroll
+      for (unsigned k = 0; k < kTogether; ++k) {
+        if (i < end / kTogether && gives_way(mine[n].of[k], limit, is_falling)) quads[i].of[k] = limit;
+      }
+    }
+    return;
+  }
+  const long long own = Clip<T>(p, clip).frames;
+  for (unsigned i = begin + threadIdx.x; i < end; i += kThreads) {
+    const unsigned frame = p.frame_major ? i / unsigned(p.n_mels) : i % unsigned(p.n_frames);
+    if (frame >= own) continue;
+    if (p.loudest_of == 3) floor = loudest[clip * p.n_frames + frame] - T(p.range_below);
+    const T limit = floor * scale + offset;
+    if (gives_way(values[i], limit, is_falling)) values[i] = limit;
   }
 }
 

@@ -1,7 +1,7 @@
 // The same way for the common sizes in float32, with a frame for each lane: points that a pass needs together are in
 // one thread's registers, twiddles are the same for all lanes, and shared memory is met without conflicts.
 #pragma once
-#include "audio/mel.cuh"
+#include "audio/mel_store.cuh"
 
 // Transforms of n_fft = 2 A B samples, as A B complex points: first A transforms of B points, then B of A.
 template <int A, int B>
@@ -9,18 +9,12 @@ struct Lanes {
   static constexpr int kFrames = 16;                  // of a tile
   static constexpr int kGroups = kThreads / kFrames;  // threads that share a frame
   static constexpr int kPoints = A * B;
-  static constexpr int kFirst = B == 25 ? 5 : 4;  // points of the butterfly's own first step
+  static constexpr int kFirst = 4;  // points of the butterfly's own first step
   static constexpr int kBins = kPoints + 1;
   static constexpr int kRow = 2 * kFrames;   // floats: a point of every frame, later its magnitude in the first half
   static constexpr int kRows = kPoints + 2;  // the points, the last bin, and zeros
   static constexpr int kAtOnce = 4;          // weights of a filter; the last ones of each are zeros
-  // Where every group takes one part, all samples are read before a point is written: they share their memory.
-  static constexpr bool kShared = A == kGroups;
-
-  // What follows the filters, without branches.
-  struct Range {
-    float guard_sum, least, of_log2, floor, scale, offset;
-  };
+  static_assert(B % 2 == 0, "two columns are their own partners");
 
   const MelParams& p;
   float4* pairs;    // [point], half the window of its two samples, and where in `samples` they are
@@ -44,9 +38,8 @@ struct Lanes {
     by_thread = reinterpret_cast<float*>(roots + kPoints);
     range = reinterpret_cast<Range*>(by_thread + kThreads);
     points = by_thread + kThreads + 8;
-    const int span = rows() * stride, all = kRow * kRows;
-    samples = kShared ? points : points + all;
-    weights = reinterpret_cast<float2*>(points + ((kShared ? max(span, all) : span + all) + 3) / 4 * 4);
+    samples = points + kRow * kRows;
+    weights = reinterpret_cast<float2*>(samples + (rows() * stride + 3) / 4 * 4);
     starts = reinterpret_cast<int*>(weights + room());
     firsts = starts + p.n_mels + 1;
     frame = threadIdx.x % kFrames;
@@ -60,7 +53,7 @@ struct Lanes {
 
   // Once for a block.
   __device__ void make_tables() const {
-    if (threadIdx.x == 0) make_range();
+    if (threadIdx.x == 0) *range = Range(p);
     for (int k = threadIdx.x; k < kPoints; k += kThreads) {
       double sine, cosine;
       sincospi(double(k) / kPoints, &sine, &cosine);
@@ -136,7 +129,6 @@ struct Lanes {
         if (i % kFirst == kFirst - 1) asm volatile("" ::: "memory");  // registers do not hold more that is on its way
       }
       Butterfly<B>::run(x);
-      if (kShared) __syncthreads();  // one round, all threads
       const float2* turn = turns + B * j;
       float2* to = reinterpret_cast<float2*>(points + kRow * j) + frame;
 #pragma unroll
@@ -172,9 +164,9 @@ struct Lanes {
 
   // 3) The transforms across the parts, a column and its partner at a time, and 4) their magnitudes in the same rows.
   __device__ void magnitudes() const {
-    constexpr int kTasks = B % 2 ? B / 2 + 1 : B / 2;
+    constexpr int kTasks = B / 2;
     for (int first = 0; first < kTasks; first += kGroups) {
-      const int k = first + group, partner = k > 0 ? B - k : B % 2 ? 0 : B / 2;
+      const int k = first + group, partner = k > 0 ? B - k : B / 2;
       Complex<float> u[A], v[A];
       if (k < kTasks) {
         read_column(k, u);
@@ -184,11 +176,9 @@ struct Lanes {
       if (k == 0) {  // columns that are their own partners
 #pragma unroll
         for (int l = 0; l <= A / 2; ++l) put_powers(u[l], u[(A - l) % A], B * l, l, l == 0 ? kPoints : A - l);
-        if (B % 2 == 0) {
 #pragma unroll
-          for (int l = 0; l < A / 2; ++l) {
-            put_powers(v[l], v[A - 1 - l], B / 2 + B * l, B / 2 * A + l, B / 2 * A + A - 1 - l);
-          }
+        for (int l = 0; l < A / 2; ++l) {
+          put_powers(v[l], v[A - 1 - l], B / 2 + B * l, B / 2 * A + l, B / 2 * A + A - 1 - l);
         }
       } else if (k < kTasks) {
 #pragma unroll
@@ -227,48 +217,5 @@ struct Lanes {
       }
     }
     return sum;
-  }
-
-  __device__ void make_range() const {
-    const float infinity = __int_as_float(0x7f800000), guard = float(p.guard_value);
-    const bool is_sum = p.log != 0 && p.guard == 1, is_least = p.log != 0 && p.guard != 1;
-    const bool has_floor = p.is_scaled && p.loudest_of == 4;
-    *range = {is_sum ? guard : 0.0f,
-              is_least ? guard : -infinity,
-              p.log == 0   ? 0.0f
-              : p.log == 1 ? 0.693147180559945309f
-                           : 0.301029995663981195f,
-              has_floor ? float(p.range_constant - p.range_below) : -infinity,
-              p.is_scaled ? float(p.scale) : 1.0f,
-              p.is_scaled ? float(p.offset) : 0.0f};
-  }
-  // The device's own is within 2^-22 near one, and better elsewhere.
-  __device__ static float logarithm(float value, const Range& of) {
-    value += of.guard_sum;
-    value = value < of.least ? of.least : value;
-    return of.of_log2 == 0 ? value : __log2f(value) * of.of_log2;
-  }
-
-  // Writes the tile's values, and gives this thread's largest logarithm, not a number if one of them is not.
-  __device__ float store(float* values, int first_frame, int frames) const {
-    const int at = first_frame + frame;
-    if (at >= p.n_frames) return -__int_as_float(0x7f800000);
-    float* to = values + (p.frame_major ? at * p.n_mels + group : group * p.n_frames + at);
-    const long long step = p.frame_major ? kGroups : kGroups * p.n_frames;
-    if (at >= frames) {  // beyond the clip, or a clip that is bad
-      const float fill = frames < 0 ? __int_as_float(0x7fc00000) : 0.0f;
-      for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) *to = fill;
-      return frames < 0 ? fill : -__int_as_float(0x7f800000);
-    }
-    const Range of = *range;
-    const bool is_fitting = fits();
-    float peak = -__int_as_float(0x7f800000), poison = 0;
-    for (int mel = group; mel < p.n_mels; mel += kGroups, to += step) {
-      const float value = logarithm(filtered(mel, is_fitting), of);
-      peak = value > peak ? value : peak;
-      poison += value * 0.0f;
-      *to = (value < of.floor ? of.floor : value) * of.scale + of.offset;
-    }
-    return peak + poison;
   }
 };

@@ -21,15 +21,14 @@ pub(crate) static FORWARD: Program = Program::new(
         "finish<double>",
         "normalize<float>",
         "normalize<double>",
-        "log_mel_lanes<8, 25>",
+        "log_mel_coprime<16>",
         "log_mel_lanes<16, 16>",
     ],
 );
-/// The parts and points of `Lanes` for the last kernels.
-const LANES: [(usize, [usize; 2]); 2] = [(10, [8, 25]), (11, [16, 16])];
-const LANES_FRAMES: u64 = 16;
-/// Blocks of theirs that a multiprocessor has room for.
-const LANES_BLOCKS: u32 = 5;
+/// Frames of a tile of the last two kernels, which have a frame for each lane.
+const LANES_FRAMES: usize = 16;
+const COPRIME: usize = 10;
+const LANES: usize = 11;
 const LOUDEST: usize = 2;
 const LOUDEST_OF_BATCH: usize = 4;
 const FINISH: usize = 6;
@@ -57,7 +56,7 @@ const FOLD: usize = 8;
 
 /// `kThreads` and `kValuesAThread` of the kernels.
 const THREADS: u32 = 128;
-const VALUES_A_THREAD: u32 = 8;
+const VALUES_A_THREAD: u32 = 16;
 /// Blocks of the tile kernels that a multiprocessor runs at once.
 const RESIDENT_BLOCKS: u32 = 4;
 /// Samples of a clip, padded, and values of one: what the kernels index with 32 bits.
@@ -224,32 +223,45 @@ impl Params {
         kernel.launch(blocks, THREADS, self.shared::<T>(log2), &self, stream)
     }
 
-    /// The kernel with a frame for each lane, where there is one, with its parameters and shared memory: what `Lanes` of
-    /// mel_lanes.cuh lays out.
-    fn lanes<T: Real>(mut self) -> Option<(usize, Self, u32)> {
+    /// How to launch the kernel with a frame for each lane, where there is one.
+    fn lanes<T: Real>(mut self) -> Option<LanesLaunch> {
+        let is_plain = size_of::<T>() == 4 && self.remove_dc == 0 && self.preemphasis != 1;
         let [n_fft, hop, n_mels] = [self.n_fft, self.hop_length, self.n_mels].map(|n| n as usize);
-        let plain = size_of::<T>() == 4 && self.remove_dc == 0 && self.preemphasis != 1 && hop.is_multiple_of(2);
-        let (kernel, [parts, points]) = LANES.into_iter().find(|(_, [a, b])| plain && 2 * a * b == n_fft)?;
-        let (points, frames) = (parts * points, LANES_FRAMES as usize);
-        // Two more than a multiple of 32: lanes that read pairs meet different banks.
+        // Two more than a multiple of 32: lanes that read neighbours meet different banks.
         let stride = (hop + 29) / 32 * 32 + 2;
-        let (span, all) = ((frames - 1 + n_fft.div_ceil(hop)) * stride, 2 * frames * (points + 2));
-        let samples_and_points = if parts * frames == THREADS as usize { span.max(all) } else { span + all };
-        let weights = 2 * (points + 1) + 4 * n_mels;
-        let reals = 8 * points + THREADS as usize + 8 + samples_and_points.next_multiple_of(4) + 2 * weights;
+        let span = (LANES_FRAMES - 1 + n_fft.div_ceil(hop)) * stride;
         self.row_stride = stride as i32;
-        self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES) as i64;
-        Some((kernel, self, (4 * (reals + 2 * n_mels + 1)) as u32))
+        self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES as u64) as i64;
+        let (kernel, threads, blocks, words) = match n_fft {
+            // What `Coprime` of mel_coprime.cuh lays out: points, taps, bins, range, samples or magnitudes, bands, weights.
+            400 if is_plain => {
+                let (columns, parts, bins) = (13, 16, 201);
+                let tables = 2 * parts * 26 + columns * parts / 2 + 8;
+                let magnitudes = span.max(LANES_FRAMES * (bins + 3)).next_multiple_of(4);
+                let filters = 4 * n_mels + 2 * bins + 2 + 4 * n_mels;
+                (COPRIME, 256, 4, 2 * columns * parts * LANES_FRAMES + tables + magnitudes + filters)
+            }
+            // What `Lanes` of mel_lanes.cuh lays out.
+            512 if is_plain && hop.is_multiple_of(2) => {
+                let points = n_fft / 2;
+                let samples_and_points = 2 * LANES_FRAMES * (points + 2) + span.next_multiple_of(4);
+                let weights = 2 * (points + 1) + 4 * n_mels;
+                let tables = 8 * points + THREADS as usize + 8;
+                (LANES, THREADS, 4, tables + samples_and_points + 2 * weights + 2 * n_mels + 1)
+            }
+            _ => return None,
+        };
+        Some(LanesLaunch { kernel, params: self, threads, blocks, shared: (4 * words) as u32 })
     }
 
     /// Samples to logarithms.
     fn launch_logarithms<T: Real>(self, device: usize, stream: *mut std::ffi::c_void) -> Result<()> {
-        if let Some((kernel, params, shared)) = self.lanes::<T>() {
+        if let Some(LanesLaunch { kernel, params, threads, blocks, shared }) = self.lanes::<T>() {
             let kernel = FORWARD.kernel(device, kernel, stream)?;
             if shared <= kernel.shared_limit() {
-                let most = LANES_BLOCKS * multiprocessors(device)?;
+                let most = blocks * multiprocessors(device)?;
                 let blocks = most.min(blocks_of(params.clips, params.tiles, 1)?);
-                return kernel.launch(blocks, THREADS, shared, &params, stream);
+                return kernel.launch(blocks, threads, shared, &params, stream);
             }
         }
         self.launch_tiles::<T>(&FORWARD, device, stream)
@@ -276,6 +288,16 @@ impl Params {
         }
         Ok(())
     }
+}
+
+/// A kernel with a frame for each lane.
+struct LanesLaunch {
+    kernel: usize,
+    params: Params,
+    threads: u32,
+    /// That a multiprocessor has room for.
+    blocks: u32,
+    shared: u32,
 }
 
 /// Room for the peaks of frames and for what the floors hang on, which live until the kernels are launched.

@@ -34,6 +34,8 @@ def main(parts: set[str], types: set[str], tensor_cores: bool) -> None:
             for model in rigs(dtype):
                 if tensor_cores or model.posedirs is None:
                     in_slabs(model)
+            if tensor_cores:
+                in_slabs(rig(700, 24, 12, 6).to("cuda", dtype), ((1100, False),))  # several runs of vertices to a block
         if "mel" in parts:
             for dialect in DIALECTS:
                 spectrogram(dialect, dtype)
@@ -73,6 +75,8 @@ def spectrogram(dialect: str, dtype: torch.dtype) -> None:
         clips = torch.randn(3, 5003, device="cuda", dtype=dtype, requires_grad=True)
         mel(clips, torch.tensor([5003, 0, 1777], device="cuda")).sin().sum().backward()
         mel(clips).sin().sum().backward()
+        if not sizes:
+            mel(clips.detach().repeat(100, 1))  # several tiles to a block
 
 
 def blend_shape_weights(size: int, tracks: int, frames: int, dtype: torch.dtype) -> None:
@@ -104,10 +108,10 @@ def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def
     torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
 
 
-def in_slabs(model) -> None:  # type: ignore[no-untyped-def]
+def in_slabs(model: Rig, batches: tuple[tuple[int, bool], ...] = ((16, False), (45, True))) -> None:
     """So many bodies that they are taken in slabs."""
     prepared = model.prepared()
-    for bodies, matrices in ((16, False), (45, True)):
+    for bodies, matrices in batches:
         inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(bodies, matrices=matrices).items()}
         arguments = (
             *inputs.values(), model.v_template, model.shapedirs, model.posedirs, model.J_regressor, model.parents,

@@ -123,18 +123,26 @@ __global__ void __launch_bounds__(Coprime<Frames>::kBlock, 1024 / Coprime<Frames
   const Clip<float> any(p, 0);
   int frames = any.is_bad ? -1 : int(any.frames), count = int(any.count);
   const unsigned tiles = p.clips * p.tiles;
+  bool is_here = false;  // the samples, or on their way
   for (unsigned at = blockIdx.x; at < tiles; at += gridDim.x) {
     const unsigned clip = at / unsigned(p.tiles);
     const int first = int(at - clip * unsigned(p.tiles)) * tile.kFrames;
     if (p.lengths) {
       const Clip<float> own(p, clip);
       frames = own.is_bad ? -1 : int(own.frames), count = int(own.count);
+      is_here = false;
     }
-    if (first < frames) {
-      tile.load(clip, first, count);
+    if (first >= frames) {
+      is_here = false;
+    } else {
+      if (!is_here && !tile.fetch(clip, first, count)) tile.load(clip, first);
+      copied();
       __syncthreads();
       tile.transform_parts();
       __syncthreads();
+      const unsigned next = at + gridDim.x, next_clip = next / unsigned(p.tiles);
+      const int next_first = int(next - next_clip * unsigned(p.tiles)) * tile.kFrames;
+      is_here = next < tiles && !p.lengths && tile.fetch(next_clip, next_first, count);
       tile.find_magnitudes();
     }
     __syncthreads();

@@ -102,11 +102,12 @@ struct Clip {
     return 0 <= i && i < length && i <= count ? i : -1;
   }
 
-  __device__ T at(const MelParams& p, long long place) const {
+  __device__ T at(const MelParams& p, long long place) const { return at(p, place, T(p.input_scale)); }
+  __device__ T at(const MelParams& p, long long place, T scale) const {
     const long long i = source(p, place);
     if (i < 0) return 0;
-    T value = i < count ? waveform[i] * T(p.input_scale) : T(0);
-    if (p.preemphasis == 2 && i > 0) value -= T(p.preemphasis_coefficient) * (waveform[i - 1] * T(p.input_scale));
+    T value = i < count ? waveform[i] * scale : T(0);
+    if (p.preemphasis == 2 && i > 0) value -= T(p.preemphasis_coefficient) * (waveform[i - 1] * scale);
     return value;
   }
 };

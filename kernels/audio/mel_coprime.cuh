@@ -3,6 +3,7 @@
 // so that 13 of their bins are enough, and the second give the bins of the frame as they are.
 #pragma once
 #include "audio/mel_store.cuh"
+#include "common/copy_later.cuh"
 #include "common/real25.cuh"
 
 template <int Frames>
@@ -23,10 +24,10 @@ struct Coprime {
 
   const MelParams& p;
   float2* points;        // [column, part, frame]
-  float* by_thread;      // the same memory, when the points are done with
-  float* magnitudes;     // [bin, frame]
-  float* samples;        // the same memory before: rows of hop_length, `row_stride` apart
-  float2* taps;          // [part, kTaps], the window, and where in `samples` that is for the first frame
+  float* magnitudes;     // [bin, frame], the same memory, when the points have been read
+  float* by_thread;      // behind them
+  float* samples;        // rows of hop_length, `row_stride` apart, not yet times the input's scale
+  float2* taps;          // [part, kTaps], the window times that scale, and where in `samples` for the first frame
   unsigned short* bins;  // [column, part], where in `magnitudes` each bin goes, in bytes
   Range* range;
   Band* bands;     // [n_mels]
@@ -35,12 +36,14 @@ struct Coprime {
 
   __device__ Coprime(const MelParams& params, float* shared) : p(params) {
     points = reinterpret_cast<float2*>(shared);
-    by_thread = shared;
+    magnitudes = shared;
+    by_thread = magnitudes + kRows * kFrames;
+    static_assert(kRows * kFrames + kBlock <= 2 * kColumns * kParts * kFrames, "within the points' memory");
     taps = points + kColumns * kParts * kFrames;
     bins = reinterpret_cast<unsigned short*>(taps + kParts * kTaps);
     range = reinterpret_cast<Range*>(bins + kColumns * kParts);
-    magnitudes = samples = reinterpret_cast<float*>(range) + 8;
-    bands = reinterpret_cast<Band*>(magnitudes + (max(rows() * p.row_stride, kRows * kFrames) + 3) / 4 * 4);
+    samples = reinterpret_cast<float*>(range) + 8;
+    bands = reinterpret_cast<Band*>(samples + (rows() * p.row_stride + 3) / 4 * 4);
     weights = reinterpret_cast<float*>(bands + p.n_mels);
     frame = threadIdx.x % kFrames;
     group = threadIdx.x / kFrames;
@@ -58,7 +61,7 @@ struct Coprime {
       const int at = sample - p.first_weight;
       const bool has_weight = point < kPoints && sample < p.frame_length && 0 <= at && at < p.win_length;
       const int place = sample / p.hop_length * p.row_stride + sample % p.hop_length;
-      taps[i] = {has_weight ? float(p.window[at]) : 0.0f, __int_as_float(place)};
+      taps[i] = {has_weight ? float(p.window[at] * p.input_scale) : 0.0f, __int_as_float(place)};
     }
     for (int i = threadIdx.x; i < kColumns * kParts; i += kBlock) {
       // 176 leaves 1 and 0 when divided by 25 and 16, and 225 leaves 0 and 1.
@@ -66,7 +69,7 @@ struct Coprime {
       bins[i] = sizeof(float) * kFrames * min(bin, kSize - bin);
     }
     for (int mel = threadIdx.x; mel < p.n_mels; mel += kBlock) {
-      const int count = (max(band(mel, 1) - band(mel, 0), 0) + kAtOnce - 1) / kAtOnce;
+      const int count = (max(band(mel, 1) - band(mel, 0), 1) + kAtOnce - 1) / kAtOnce;
       bands[mel] = {0, count, band(mel, 0) * kFrames, 0};
     }
     __syncthreads();
@@ -91,26 +94,34 @@ struct Coprime {
     return bin < 0 ? 0 : bin > kBins ? kBins : int(bin);
   }
 
-  // 1) The samples under the tile's frames; `count` of the clip's are there.
-  __device__ void load(unsigned clip, int first_frame, int count) const {
+  // 1) Starts to copy the samples under a tile's frames, if all of them are the clip's own; `count` of those are there.
+  __device__ bool fetch(unsigned clip, int first_frame, int count) const {
     const int start = first_frame * p.hop_length + p.origin, all = rows();
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    if (start >= 0 && start + all * p.hop_length <= count && p.preemphasis != 2) {
-      const float* __restrict__ from = static_cast<const float*>(p.waveform) + (long long)clip * p.samples + start;
-      const float scale = float(p.input_scale);
-      const int chunks = (p.hop_length + 31) / 32;
-      const Divisor by_chunks(chunks);
-#pragma unroll 4
-      for (int item = warp; item < all * chunks; item += kBlock / 32) {
-        const int row = by_chunks.quotient(item), i = (item - row * chunks) * 32 + lane;
-        if (i < p.hop_length) samples[row * p.row_stride + i] = __ldg(from + row * p.hop_length + i) * scale;
-      }
-      return;
+    if (start < 0 || start + all * p.hop_length > count || p.preemphasis == 2) return false;
+    const float* from = static_cast<const float*>(p.waveform) + (long long)clip * p.samples + start;
+    if (reinterpret_cast<unsigned long long>(from) % sizeof(float2) == 0 && p.hop_length % 2 == 0) {
+      fetch_rows(reinterpret_cast<const float2*>(from), all, p.hop_length / 2);
+    } else {
+      fetch_rows(from, all, p.hop_length);
     }
+    return true;
+  }
+  template <class T>
+  __device__ void fetch_rows(const T* from, int all, int length) const {
+    const int stride = p.row_stride * sizeof(float) / sizeof(T);
+    for (int row = threadIdx.x / 32; row < all; row += kBlock / 32) {
+      const T* own = from + row * length;
+      T* to = reinterpret_cast<T*>(samples) + row * stride;
+      for (int i = threadIdx.x % 32; i < length; i += 32) copy_later(to + i, own + i);
+    }
+  }
+  // The same at a clip's edges, one by one.
+  __device__ void load(unsigned clip, int first_frame) const {
     const Clip<float> own(p, clip);
-    for (int row = warp; row < all; row += kBlock / 32) {
-      for (int i = lane; i < p.hop_length; i += 32) {
-        samples[row * p.row_stride + i] = own.at(p, start + row * p.hop_length + i);
+    const int start = first_frame * p.hop_length + p.origin;
+    for (int row = threadIdx.x / 32; row < rows(); row += kBlock / 32) {
+      for (int i = threadIdx.x % 32; i < p.hop_length; i += 32) {
+        samples[row * p.row_stride + i] = own.at(p, start + row * p.hop_length + i, 1.0f);
       }
     }
   }
@@ -133,16 +144,17 @@ struct Coprime {
 
   // The transforms across the parts, one for each column, and 4) the magnitudes of their bins.
   __device__ void find_magnitudes() const {
-    if (group >= kColumns) {  // as many groups as rows of zeros
-      magnitudes[kFrames * (kBins + group - kColumns) + frame] = 0.0f;
-      return;
-    }
-    const float2* from = points + group * kBlock + frame;
+    const float2* from = points + min(group, kColumns - 1) * kBlock + frame;
     Complex<float> x[kParts];
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
       const float2 value = from[kFrames * part];
       x[part] = {value.x, value.y};
+    }
+    __syncthreads();
+    if (group >= kColumns) {  // as many groups as rows of zeros
+      magnitudes[kFrames * (kBins + group - kColumns) + frame] = 0.0f;
+      return;
     }
     transform16(x);
     float powers[kParts];
@@ -171,14 +183,16 @@ struct Coprime {
     const Band of = bands[mel];
     const float* from = magnitudes + frame + of.first;
     if (is_fitting) {
+      int i = of.begin;
 #pragma unroll 1
-      for (int i = of.begin; i < of.end; ++i, from += kAtOnce * kFrames) {
+      do {  // a band has four weights at least
         const float4 four = reinterpret_cast<const float4*>(weights)[i];
         sum += from[0] * four.x;
         sum += from[kFrames] * four.y;
         sum += from[2 * kFrames] * four.z;
         sum += from[3 * kFrames] * four.w;
-      }
+        from += kAtOnce * kFrames;
+      } while (++i < of.end);
     } else {
       const double* weight = p.filters + mel * kBins;
 #pragma unroll 1

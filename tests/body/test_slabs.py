@@ -17,6 +17,7 @@ RIGS = {
     "smpl": rig(301, 24, 10, 4),
     "smplx": rig(400, 55, 20, 4),
     "two chunks of coordinates": rig(1000, 5, 3, 3),
+    "six weights": rig(190, 30, 7, 6),
     "104 joints, nine weights": rig(130, 104, 0, 9, posed=False),
     "joint directions": rig(77, 33, 24, 2, regressed=False, posed=False),
     "more shapes than a lane keeps": rig(60, 16, 40, 4),
@@ -69,8 +70,9 @@ def test_values_and_gradients(models: tuple[Rig, Rig, list[Tensor]], batch: int,
     assert torch.equal(few[0], found[0]) and few[6].numel() == 0
 
 
-def test_more_bodies_than_one_launch() -> None:
-    model = RIGS["smpl"].to("cuda", torch.float32)
+@pytest.mark.parametrize("name", ["smpl", "two chunks of coordinates"])  # whose runs of vertices end differently
+def test_more_bodies_than_one_launch(name: str) -> None:
+    model = RIGS[name].to("cuda", torch.float32)
     prepared, inputs = model.prepared(), model.inputs(2100)
     pose = inputs["pose"].requires_grad_()
     vertices = forward(model, inputs, prepared)[0]

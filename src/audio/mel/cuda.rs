@@ -233,13 +233,12 @@ impl Params {
         self.row_stride = stride as i32;
         self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES as u64) as i64;
         let (kernel, threads, blocks, words) = match n_fft {
-            // What `Coprime` of mel_coprime.cuh lays out: points, taps, bins, range, samples or magnitudes, bands, weights.
+            // What `Coprime` of mel_coprime.cuh lays out: points, taps, bins, range, samples, bands, weights.
             400 if is_plain => {
                 let (columns, parts, bins) = (13, 16, 201);
                 let tables = 2 * parts * 26 + columns * parts / 2 + 8;
-                let magnitudes = span.max(LANES_FRAMES * (bins + 3)).next_multiple_of(4);
                 let filters = 4 * n_mels + 2 * bins + 2 + 4 * n_mels;
-                (COPRIME, 256, 4, 2 * columns * parts * LANES_FRAMES + tables + magnitudes + filters)
+                (COPRIME, 256, 4, 2 * columns * parts * LANES_FRAMES + tables + span.next_multiple_of(4) + filters)
             }
             // What `Lanes` of mel_lanes.cuh lays out.
             512 if is_plain && hop.is_multiple_of(2) => {

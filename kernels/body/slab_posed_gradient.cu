@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   for (int row = at.warp; row < 9 * joint_count; row += at.warps) rotations[row * kLanes + at.lane] *= scale;
   __syncthreads();
 
-  const auto fetch = [&](long long run, int buffer) {
+  const auto fetch = [&](int run, int buffer) {
     at.fetch_run(p, run, p.grad_vertices, staged + buffer * rows * kStride);
     Influences(p.influences, model + buffer * of_tile).fetch(p, at.tile(run), at.lane);
   };
@@ -69,15 +69,14 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   float grad_shape[kColumns + 1] = {};
   if (at.first_run < at.runs) fetch(at.first_run, 0), directions.fetch(p, at.tile(at.first_run), at.lane);
   int buffer = 0;
-  for (long long run = at.first_run; run < at.runs; run += at.run_step, buffer = 1 - buffer) {
+  for (int run = at.first_run; run < at.runs; run += at.run_step, buffer = 1 - buffer) {
     copied();
     at.meet();  // this run has arrived, and the one before is done with
     if (run + at.run_step < at.runs) fetch(run + at.run_step, 1 - buffer);
     const Influences influences(p.influences, model + buffer * of_tile);
-    const long long first = kTile * (run * at.team_warps + at.own);
-    const int count = int(min((long long)kTile, p.vertex_count - first));
+    const int first = kTile * (run * at.team_warps + at.own), count = min(kTile, int(p.vertex_count) - first);
     const float* g = staged + (buffer * rows + at.own * kRows) * kStride + at.lane;
-    unsigned short* high = p.pair + 3 * first * 2 * p.width + at.local;
+    unsigned short* high = p.pair + 6ll * first * p.width + at.local;
     const auto gradient = [&](auto is_one_four) {
       constexpr int kVertices = decltype(is_one_four)::value && ShapeFours < 6 ? 2 : 1;  // at once
 #pragma unroll kVertices

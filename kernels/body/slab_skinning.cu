@@ -33,18 +33,16 @@ struct SlabSkinningParams {
 static_assert(sizeof(SlabSkinningParams) == 25 * 8, "the twin in slab/forward.rs has the same fields");
 
 // Starts to copy the template's coordinates of a tile.
-__device__ __forceinline__ void fetch_template(const SlabSkinningParams& p, const Place& at, long long tile,
-                                               float* to) {
-  const long long first = kRows * tile;
-  if (at.lane < min((long long)kRows, 3 * p.vertex_count - first))
-    copy_later(to + at.lane, p.v_template + first + at.lane);
+__device__ __forceinline__ void fetch_template(const SlabSkinningParams& p, const Place& at, int tile, float* to) {
+  const int first = kRows * tile;
+  if (at.lane < min(kRows, 3 * int(p.vertex_count) - first)) copy_later(to + at.lane, p.v_template + first + at.lane);
 }
 
 // Starts to copy the correctives of a tile, one column to each lane.
-__device__ __forceinline__ void fetch_correctives(const SlabSkinningParams& p, const Place& at, long long tile,
+__device__ __forceinline__ void fetch_correctives(const SlabSkinningParams& p, const Place& at, int tile,
                                                   float* posed) {
-  const long long first = kRows * tile;
-  const int count = p.correctives ? int(min((long long)kRows, 3 * p.vertex_count - first)) : 0;
+  const int first = kRows * tile;
+  const int count = p.correctives ? min(kRows, 3 * int(p.vertex_count) - first) : 0;
   const float* from = p.correctives + first * p.width + at.local;
 #pragma unroll 8
   for (int i = 0; i < count; ++i, from += p.width, posed += kStride) copy_later(posed, from);
@@ -63,17 +61,21 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
   float* posed = shaped + at.run_rows() * kStride;
   const int own = at.own * kRows * kStride + at.lane;  // where this thread's first row is
   using Directions = ShapeDirections<ShapeFours>;
-  const int of_model = Directions::kFloats + Influences::floats(p.influences) + kRows;
+  const int of_tile = Influences::floats(p.influences), of_model = Directions::kFloats + 2 * of_tile + kRows;
   float* model = staged + 2 * at.warps * kRows * kStride + at.warp * of_model;
   clear(model, of_model, at.lane);
   const Directions directions(columns, model);
-  const Influences influences(p.influences, model + Directions::kFloats);
-  float* base = model + of_model - kRows;  // of the tile's template
+  float* weights = model + Directions::kFloats;  // of two tiles
+  float* base = model + of_model - kRows;        // of the tile's template
 
   const auto* from = reinterpret_cast<const float4*>(p.transforms) + at.body * joint_count * 4;
   for (int row = at.warp; row < 3 * joint_count; row += at.warps)
     transforms[row * kLanes + at.lane] = __ldg(from + row / 3 * 4 + row % 3);
-  constexpr int kAtOnce = ShapeFours > 5 ? 2 : 4;  // rows, as far as the registers go
+#if __CUDA_ARCH__ >= 1000
+  constexpr int kAtOnce = 2;  // rows, as far as the registers go
+#else
+  constexpr int kAtOnce = 4;
+#endif
   constexpr int kColumns = Directions::kColumns;
   float shape[kColumns + 1];
 #pragma unroll
@@ -86,16 +88,18 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
   const float unit = p.correctives ? __ldg(p.direction_unit) * __ldg(p.feature_unit + at.body) : 0.f;
   const bool keep = p.v_posed;
   if (at.first_run < at.runs) {
-    const long long tile = at.tile(at.first_run);
+    const int tile = at.tile(at.first_run);
     directions.fetch(p, tile, at.lane);
     fetch_template(p, at, tile, base);
-    influences.fetch(p, tile, at.lane);
+    Influences(p.influences, weights).fetch(p, tile, at.lane);
     fetch_correctives(p, at, tile, posed + own);
   }
+  int buffer = 0;
   __syncthreads();
 
-  for (long long run = at.first_run; run < at.runs; run += at.run_step) {
-    const long long next = at.tile(run + at.run_step);
+  for (int run = at.first_run; run < at.runs; run += at.run_step, buffer = 1 - buffer) {
+    const int next = at.tile(run + at.run_step);
+    const Influences influences(p.influences, weights + buffer * of_tile);
     copied();
     __syncwarp();
 #pragma unroll kAtOnce
@@ -116,21 +120,25 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
     }
     if (p.vertex_offsets) {
       const float* offsets = p.vertex_offsets + at.body * p.offset_step;
-      const long long first = kRows * at.tile(run), last = 3 * p.vertex_count - 1;
+      const int first = kRows * at.tile(run), last = 3 * int(p.vertex_count) - 1;
       for (int i = 0; i < kRows; ++i) posed[own + i * kStride] += __ldg(offsets + min(first + i, last));
     }
     __syncwarp();
     directions.fetch(p, next, at.lane);
     fetch_template(p, at, next, base);
+    Influences(p.influences, weights + (1 - buffer) * of_tile).fetch(p, next, at.lane);
+    at.meet();
+    float* skinned = posed;
     if (keep) {
-      at.meet();
       at.store_run(p, run, p.v_shaped, shaped);
       at.store_run(p, run, p.v_posed, posed);
+      skinned = shaped;
       at.meet();
+    } else {
+      fetch_correctives(p, at, next, shaped + own);  // where the vertices before were, which all have written
     }
-    float *skinned = keep ? shaped : posed, *free = keep ? posed : shaped;
     const auto skin = [&](auto is_one_four) {
-      constexpr int kVertices = decltype(is_one_four)::value ? 2 : 1;  // at once
+      constexpr int kVertices = decltype(is_one_four)::value ? kAtOnce / 2 : 1;  // at once
 #pragma unroll kVertices
       for (int u = 0; u < kTile; ++u) {
         float m[12] = {};
@@ -153,13 +161,15 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
       }
     };
     influences.fours == 1 ? skin(Bool<true>()) : skin(Bool<false>());
+    if (keep) fetch_correctives(p, at, next, posed + own);
     at.meet();
-    influences.fetch(p, next, at.lane);
-    fetch_correctives(p, at, next, free + own);
     at.store_run(p, run, p.vertices, skinned);
-    if (keep) at.meet();
-    posed = free;
-    shaped = skinned;
+    if (keep) {
+      at.meet();
+    } else {
+      posed = shaped;
+      shaped = skinned;
+    }
   }
   copied();
 }

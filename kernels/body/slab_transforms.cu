@@ -7,7 +7,7 @@
 constexpr int kWarps = kLanes;  // of a block: each reads one of the bodies
 constexpr int kSlots = 2;       // joints of a warp, whose sums it keeps in registers
 #if __CUDA_ARCH__ >= 1200
-constexpr int kAtOnce = 1;  // entries of a list: for whose compiler the registers would not do
+constexpr int kAtOnce = 1;  // entries of a list, or arrays: for whose compiler the registers would not do
 #else
 constexpr int kAtOnce = 2;
 #endif
@@ -67,19 +67,18 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
   float total[3] = {}, largest = 0.f;
 
   // A warp's body; beyond the last one that is repeated, and what it gives is not written.
-  const long long size = 3 * p.vertex_count, own = min(slab + warp, p.bodies - 1) * size;
-  const auto fetch = [&](long long step) {
-    float* to = staged + (step - first) % 2 * 2 * kStaged + warp;
-    const long long begin = own + kRows * step;
-    const int count = int(min((long long)kRows, size - kRows * step));
-    in_lines<kRows>(p.vectors + begin, lane, count,
-                    [&](int i) { copy_later(to + i * kStride, p.vectors + begin + i); });
-    to += kStaged;
-    in_lines<kRows>(p.vertices + begin, lane, count,
-                    [&](int i) { copy_later(to + i * kStride, p.vertices + begin + i); });
+  const long long own = min(slab + warp, p.bodies - 1) * 3 * p.vertex_count;
+  const auto fetch = [&](int step) {
+    const int count = min(kRows, 3 * (int(p.vertex_count) - kStep * step));
+#pragma unroll kAtOnce
+    for (int array = 0; array < 2; ++array) {
+      const float* from = (array ? p.vertices : p.vectors) + own + kRows * step;
+      float* to = staged + ((step - first) % 2 * 2 + array) * kStaged + warp;
+      in_lines<kRows>(from, lane, count, [&](int i) { copy_later(to + i * kStride, from + i); });
+    }
   };
   if (first < last) fetch(first);
-  for (long long step = first; step < last; ++step) {
+  for (int step = first; step < last; ++step) {
     const float* g = staged + (step - first) % 2 * 2 * kStaged;
     const float* v = g + kStaged;
     copied();

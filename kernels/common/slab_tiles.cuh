@@ -12,7 +12,7 @@ constexpr int kRunRows = kTeam * kRows;
 struct Place {
   int lane, warp, warps, teams, team, team_warps, own;  // this warp in its team
   long long slab, local, body;  // first body of the slab in this launch; this lane's there; this lane's in the batch
-  long long first_run, run_step, runs, tiles;
+  int first_run, run_step, runs, tiles;
 
   template <class P>
   __device__ __forceinline__ explicit Place(const P& p) {
@@ -27,23 +27,28 @@ struct Place {
     local = slab + lane;
     // A lane beyond the last body repeats it, and writes nothing that counts.
     body = p.first_body + min(local, p.bodies - 1);
-    first_run = blockIdx.x % p.splits * teams + team;
-    run_step = p.splits * teams;
-    tiles = (p.vertex_count + kTile - 1) / kTile;
+    first_run = int(blockIdx.x % p.splits) * teams + team;
+    run_step = int(p.splits) * teams;
+    tiles = int((p.vertex_count + kTile - 1) / kTile);
     runs = (tiles + team_warps - 1) / team_warps;
   }
   // Beyond the last tile it is repeated, and nothing of it is written.
-  __device__ __forceinline__ long long tile(long long run) const { return min(run * team_warps + own, tiles - 1); }
+  __device__ __forceinline__ int tile(int run) const { return min(run * team_warps + own, tiles - 1); }
   __device__ __forceinline__ int run_rows() const { return team_warps * kRows; }
-  // The warps of the team wait for one another.
+  // The warps of the team wait for one another. There are two teams at most.
   __device__ __forceinline__ void meet() const {
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + team), "r"(kLanes * team_warps) : "memory");
+    const int threads = kLanes * team_warps;
+    if (team == 0) {
+      asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
+    } else {
+      asm volatile("bar.sync 2, %0;" ::"r"(threads) : "memory");
+    }
   }
 
   // For each body of the slab that is this warp's in its team: `found(row, body of the slab, coordinates)` of a run.
   template <class P, class T, class Found>
-  __device__ __forceinline__ void each_body(const P& p, long long run, T* coordinates, const Found& found) const {
-    const long long size = 3 * p.vertex_count, first = run * run_rows();
+  __device__ __forceinline__ void each_body(const P& p, int run, T* coordinates, const Found& found) const {
+    const long long size = 3 * p.vertex_count, first = (long long)run * run_rows();
     const int count = int(min((long long)run_rows(), size - first));
 #pragma unroll 1
     for (int other = own; other < kLanes; other += team_warps) {
@@ -53,14 +58,14 @@ struct Place {
   }
   // Writes a run from `staged` [row][lane] to the bodies' coordinates [B, 3 V].
   template <class P>
-  __device__ __forceinline__ void store_run(const P& p, long long run, float* out, const float* staged) const {
+  __device__ __forceinline__ void store_run(const P& p, int run, float* out, const float* staged) const {
     each_body(p, run, out, [&](float* row, int other, int count) {
       in_lines<kRunRows>(row, lane, count, [&](int i) { row[i] = staged[i * kStride + other]; });
     });
   }
   // Starts to read one.
   template <class P>
-  __device__ __forceinline__ void fetch_run(const P& p, long long run, const float* from, float* staged) const {
+  __device__ __forceinline__ void fetch_run(const P& p, int run, const float* from, float* staged) const {
     each_body(p, run, from, [&](const float* row, int other, int count) {
       in_lines<kRunRows>(row, lane, count, [&](int i) { copy_later(staged + i * kStride + other, row + i); });
     });
@@ -96,9 +101,9 @@ struct Influences {
 
   // Starts to copy what there is of a tile.
   template <class P>
-  __device__ __forceinline__ void fetch(const P& p, long long tile, int lane) const {
+  __device__ __forceinline__ void fetch(const P& p, int tile, int lane) const {
     const int entries = int(min((long long)kTile, p.vertex_count - kTile * tile)) * count;
-    const long long first = kTile * count * tile;
+    const long long first = (long long)kTile * count * tile;
     for (int i = lane; i < entries; i += kLanes) {
       const int at = i / count * 4 * fours + i % count;
       copy_later(reinterpret_cast<float*>(weights) + at, p.weights + first + i);
@@ -136,10 +141,10 @@ struct ShapeDirections {
 
   // Starts to copy what there is of a tile.
   template <class P>
-  __device__ __forceinline__ void fetch(const P& p, long long tile, int lane) const {
+  __device__ __forceinline__ void fetch(const P& p, int tile, int lane) const {
     if (lane >= columns || !p.shapedirs) return;
     const int count = int(min((long long)kRows, 3 * p.vertex_count - kRows * tile));
-    const float* from = p.shapedirs + kRows * tile * columns + lane;
+    const float* from = p.shapedirs + (long long)kRows * tile * columns + lane;
     float* to = memory + lane;
 #pragma unroll 8
     for (int i = 0; i < count; ++i, from += columns, to += kColumns) copy_later(to, from);

@@ -49,7 +49,7 @@ const BACKWARD_LAUNCH: i64 = 1024;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.
 const JOINTS: i64 = 32 * 2;
 /// Most entries of the weights: their positions are 32-bit.
-const ENTRIES: usize = 1 << 30;
+const ENTRIES: usize = 1 << 29;
 /// Warps of a block, if its shared memory has room for their tiles, and the fewest that are worth it; those of
 /// `slab_transforms`.
 const WARPS: u32 = 16;
@@ -130,7 +130,7 @@ struct Block {
 impl Block {
     /// Twelve numbers of each joint for a slab, and for each warp two tiles of coordinates and what it keeps of the model.
     fn skinning(memory: u32, shapes: i64, skin: &Skin) -> Self {
-        let of_model = directions(shapes) + influences(skin) + 3 * TILE;
+        let of_model = directions(shapes) + 2 * influences(skin) + 3 * TILE;
         Self::of(memory, 12 * skin.joint_count, 2 * STAGED + of_model)
     }
 

@@ -69,8 +69,9 @@ struct Coprime {
       bins[i] = sizeof(float) * kFrames * min(bin, kSize - bin);
     }
     for (int mel = threadIdx.x; mel < p.n_mels; mel += kBlock) {
-      const int count = (max(band(mel, 1) - band(mel, 0), 1) + kAtOnce - 1) / kAtOnce;
-      bands[mel] = {0, count, band(mel, 0) * kFrames, 0};
+      const int first = band(mel, 0), count = band(mel, 1) - first;
+      // An empty band has weights of zero from bin 0 on: behind its own place there may be no more bins.
+      bands[mel] = {0, (max(count, 1) + kAtOnce - 1) / kAtOnce, count > 0 ? first * kFrames : 0, 0};
     }
     __syncthreads();
     if (threadIdx.x == 0) {

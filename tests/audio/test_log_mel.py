@@ -352,6 +352,30 @@ def test_a_band_without_bins_may_begin_anywhere(n_fft: int, device: str) -> None
         assert (found[empty][:, frames] == (1 - 8) / 4 + 1).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+@pytest.mark.parametrize("framing", ["inside", "mirrored"])
+@pytest.mark.parametrize(
+    ("n_fft", "win_length", "hop_length"),
+    [(400, 300, 160), (400, 101, 75), (512, 400, 160), (512, 301, 162), (512, 3, 160), (640, 301, 160)],
+)
+def test_what_lies_behind_a_frame_is_not_read(
+    n_fft: int, win_length: int, hop_length: int, framing: str, dtype: torch.dtype, device: str
+) -> None:
+    """Where the window is shorter than the transform, the tables of a GPU go on behind the frame."""
+    sizes = f"n_fft={n_fft} win_length={win_length} hop_length={hop_length} n_mels=20"
+    convention = f"torchaudio {sizes} framing={framing}"
+    for bad in (torch.nan, torch.inf):  # at every place that a hop has
+        clips = 0.1 * torch.randn(hop_length, 6000).to(dtype)
+        clips.diagonal(3000).fill_(bad)
+        expected = mel.log_mel(clips, *tables(convention), None, convention)
+        found = mel.log_mel(clips.to(device), *tables(convention, device), None, convention).cpu()
+        frames = expected.isfinite().all(1)
+        assert frames.logical_not().sum() == win_length
+        assert torch.equal(found.isfinite().all(1), frames)
+        assert torch.equal(found.isfinite().any(1), frames)
+        assert_near(found.mT[frames], expected.mT[frames])
+
+
 def test_ties_share_as_in_torch(device: str) -> None:
     """Values at the floor halve their gradient; equal loudest values share theirs; silence has none."""
     options = {"sample_rate": 800, "n_fft": 20, "win_length": 20, "hop_length": 20, "n_mels": 4, "framing": "inside"}

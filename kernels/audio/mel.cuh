@@ -85,6 +85,7 @@ struct Clip {
     is_bad = !in_range || (count > 0 && length < least);
     if (count == 0 && p.lengths) frames = 0;
     if (is_bad) frames = p.n_frames;
+    if (count > length) count = length;  // padding cuts the others off: nothing may read them
   }
 
   // The conditioned sample that stands at a place of the endless axis, or -1 for none.

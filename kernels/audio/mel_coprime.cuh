@@ -60,7 +60,8 @@ struct Coprime {
       const int part = i / kTaps, point = i % kTaps, sample = (kPoints * part + kParts * point) % kSize;
       const int at = sample - p.first_weight;
       const bool has_weight = point < kPoints && sample < p.frame_length && 0 <= at && at < p.win_length;
-      const int place = sample / p.hop_length * p.row_stride + sample % p.hop_length;
+      const int own = sample % p.frame_length;  // beyond its end a frame has no weight: one of its samples stands there
+      const int place = own / p.hop_length * p.row_stride + own % p.hop_length;
       taps[i] = {has_weight ? float(p.window[at] * p.input_scale) : 0.0f, __int_as_float(place)};
     }
     for (int i = threadIdx.x; i < kColumns * kParts; i += kBlock) {
@@ -69,8 +70,9 @@ struct Coprime {
       bins[i] = sizeof(float) * kFrames * min(bin, kSize - bin);
     }
     for (int mel = threadIdx.x; mel < p.n_mels; mel += kBlock) {
-      const int count = (max(band(mel, 1) - band(mel, 0), 1) + kAtOnce - 1) / kAtOnce;
-      bands[mel] = {0, count, band(mel, 0) * kFrames, 0};
+      const int first = band(mel, 0), count = band(mel, 1) - first;
+      // An empty band has weights of zero from bin 0 on: behind its own place there may be no more bins.
+      bands[mel] = {0, (max(count, 1) + kAtOnce - 1) / kAtOnce, count > 0 ? first * kFrames : 0, 0};
     }
     __syncthreads();
     if (threadIdx.x == 0) {

@@ -47,6 +47,10 @@ struct Lanes {
   }
 
   __device__ int rows() const { return kFrames - 1 + (2 * kPoints + p.hop_length - 1) / p.hop_length; }
+  // A frame's last pair is then half its own: its last sample, and a zero, stand behind the first of its rows.
+  __device__ bool is_odd() const { return p.frame_length % 2 != 0; }
+  // For the first frame.
+  __device__ int place_of_sample(int i) const { return i / p.hop_length * stride + i % p.hop_length; }
   // Twice the bins are enough for triangles that meet their neighbours' middles.
   __device__ int room() const { return 2 * kBins + kAtOnce * p.n_mels; }
   __device__ static int place_of_bin(int bin) { return kRow * (bin == kPoints ? kPoints : bin % B * A + bin / B); }
@@ -66,8 +70,9 @@ struct Lanes {
       return 0 <= at && at < p.win_length ? float(0.5 * p.window[at]) : 0.0f;
     };
     for (int i = threadIdx.x; i < kPoints; i += kThreads) {
-      const int sample = 2 * i < p.frame_length ? 2 * i : 0;  // beyond there is no weight
-      const int place = sample / p.hop_length * stride + sample % p.hop_length;
+      // What lies behind the frame has no weight, but must not be met: it may be no number.
+      const bool is_own = 2 * i + 1 < p.frame_length;
+      const int place = is_own ? place_of_sample(2 * i) : is_odd() ? p.hop_length : 0;
       pairs[i] = {half_weight(2 * i), half_weight(2 * i + 1), __int_as_float(place), 0.0f};
     }
     for (int mel = threadIdx.x; mel < p.n_mels; mel += kThreads) {
@@ -111,6 +116,13 @@ struct Lanes {
       } else {
         for (int i = threadIdx.x % 32; i < p.hop_length; i += 32) to[i] = clip.at(p, begin + i);
       }
+    }
+    __syncthreads();
+    if (!is_odd()) return;
+    if (threadIdx.x < kFrames) {
+      float* from = samples + threadIdx.x * stride;
+      from[p.hop_length] = from[place_of_sample(p.frame_length - 1)];
+      from[p.hop_length + 1] = 0.0f;
     }
     __syncthreads();
   }

@@ -218,6 +218,164 @@ def test_ragged_clips_are_the_clips_alone(name: str, device: str) -> None:
     assert_equal((pushed * weights).sum(), (gradient * tangent).sum(), 1e-8)
 
 
+# Padding to so many samples, in every kernel of a GPU: frames of 400 and 512 points have their own in float32.
+# The last frame that Whisper keeps reaches over the end, and its tile is within the clips of 1400 samples more.
+CUT = 6561
+CUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "400 points": ("whisper", reference.WHISPER),
+    "512 points": ("whisper n_fft=512", reference.WHISPER | {"n_fft": 512}),
+    "640 points": ("whisper n_fft=640", reference.WHISPER | {"n_fft": 640}),
+    "400 points with an echo": ("nemo n_fft=400", reference.NEMO | {"n_fft": 400}),
+    "512 points with an echo": ("nemo", reference.NEMO),
+    "mirrored": ("kaldi framing=mirrored", reference.KALDI | {"framing": "mirrored"}),
+    "energy": ("kaldi energy=raw energy_floor=0", reference.KALDI | {"energy": "raw", "energy_floor": 0.0}),
+}
+
+
+def cut(name: str) -> tuple[str, dict[str, Any]]:
+    convention, options = CUTS[name]
+    return f"{convention} padding=to:{CUT}", options | {"padding": ("to", CUT)}
+
+
+def noise_before_the_cut(*sizes: int) -> Tensor:
+    """Not a number behind the cut, where nothing may be read."""
+    waveform = 0.1 * torch.randn(*sizes, dtype=double)
+    waveform[..., CUT:] = torch.nan
+    return waveform
+
+
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    """What rounding allows, in parts of the largest value."""
+    tolerance = 1e-9 if found.dtype == double else 1e-3
+    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 1400, 20_000])
+@pytest.mark.parametrize("name", CUTS)
+def test_nothing_behind_the_cut_is_read(name: str, beyond: int, dtype: torch.dtype, device: str) -> None:
+    convention, options = cut(name)
+    exact = noise_before_the_cut(2, CUT + beyond).to(dtype).double().requires_grad_()
+    expected = of_reference(exact, *tables(convention), options)
+    weights = torch.randn_like(expected)
+    (of_exact,) = torch.autograd.grad((expected * weights).sum(), exact)
+
+    def found_on(device: str, by_formula: bool = False) -> tuple[Tensor, Tensor]:
+        clips = exact.detach().to(device, dtype).requires_grad_()
+        window, *others = tables(convention, device)
+        window.requires_grad_(by_formula)
+        values = mel.log_mel(clips, window, *others, None, convention)
+        gradient = torch.autograd.grad((values * weights.to(values)).sum(), [clips, window][: 1 + by_formula])[0]
+        assert gradient[:, :CUT].any() and not gradient[:, CUT:].any()
+        return values, gradient
+
+    found, gradient = found_on(device)
+    assert_near(found, expected)
+    assert_near(gradient, of_exact)
+    for one, other in zip((found, gradient), found_on("cpu"), strict=True):
+        assert_near(one, other)
+    if dtype == double:
+        assert_near(found_on(device, by_formula=True)[1], of_exact)
+    # More tiles than a GPU runs at once: a block fetches samples of its next one.
+    many = exact[:1].detach().to(device, dtype).expand(300, -1)
+    values = mel.log_mel(many, *tables(convention, device), None, convention)
+    assert_near(values, found[:1].expand_as(values))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+@pytest.mark.parametrize("name", CUTS)
+def test_nothing_behind_the_cut_or_a_clips_own_length_is_read(name: str, dtype: torch.dtype, device: str) -> None:
+    convention, options = cut(name)
+    given = tables(convention, device)
+    lengths = torch.tensor([CUT - 1, CUT, CUT + 1, CUT + 1400, CUT + 20_000, 0, 700])
+    exact = noise_before_the_cut(len(lengths), CUT + 20_000).to(dtype).double()
+    for clip, length in enumerate(lengths.tolist()):
+        exact[clip, length:] = torch.nan
+    clips = exact.to(device, dtype).requires_grad_()
+    found = mel.log_mel(clips, *given, lengths.to(device), convention)
+    weights = torch.randn(found.shape, dtype=double)
+    (gradient,) = torch.autograd.grad((found * weights.to(found)).sum(), clips)
+    for clip, length in enumerate(lengths.tolist()):
+        if length == 0:
+            assert not found[clip].any() and not gradient[clip].any()
+            continue
+        own = exact[clip, :length].clone().requires_grad_()
+        expected = of_reference(own, *tables(convention), options)
+        assert_near(found[clip], expected)
+        (of_own,) = torch.autograd.grad((expected * weights[clip]).sum(), own)
+        assert_near(gradient[clip, :length], of_own)
+        assert not gradient[clip, min(length, CUT) :].any()
+    if dtype == double:  # the formula, through which second derivatives go, agrees
+        tangent = torch.where(clips.isnan(), 0.0, torch.randn_like(clips))
+        (values, pushed) = torch.func.jvp(
+            lambda x: mel.log_mel(x, *given, lengths.to(device), convention), (clips.detach(),), (tangent,)
+        )
+        assert_near(values, found)
+        assert_equal((pushed * weights.to(device)).sum(), (gradient * tangent).sum(), 1e-8)
+    if device == "cuda":  # lengths beyond the samples, which the CPU refuses
+        wrong = lengths.to(device)
+        wrong[1], wrong[2] = CUT + 20_001, -1
+        bad = mel.log_mel(clips.detach(), *given, wrong, convention).isnan().flatten(1)
+        assert bad.all(1).tolist() == bad.any(1).tolist() == [False, True, True, False, False, False, False]
+
+
+def test_a_cut_that_leaves_nothing(device: str) -> None:
+    """An error on every device, or no frames and no gradient."""
+    clips = torch.randn(2, 3000, device=device, requires_grad=True)
+    with pytest.raises(ValueError, match="the clip has 0 samples, expected at least 201 to mirror its edges"):
+        mel.log_mel(clips, *tables("whisper", device), None, "whisper padding=to:0")
+    values = mel.log_mel(clips, *tables("kaldi", device), None, "kaldi padding=to:0")
+    assert values.shape == (2, 0, 23)
+    assert not torch.autograd.grad(values.sum(), clips)[0].any()
+
+
+@pytest.mark.parametrize("n_fft", [400, 512, 640])
+def test_a_band_without_bins_may_begin_anywhere(n_fft: int, device: str) -> None:
+    """Behind the last bin too, where on a GPU other frames are: one that is not a number stays alone."""
+    convention = f"whisper n_fft={n_fft} loudest=1"
+    window, filters, bands = tables(convention, device)
+    bins = n_fft // 2 + 1
+    bands[3], bands[70], bands[71], bands[79] = torch.tensor([[0, 0], [100, 100], [bins - 1, bins - 1], [bins, bins]])
+    empty = torch.tensor([3, 70, 71, 79])
+    clip = 0.1 * torch.randn(16000, device=device)
+    for place in (None, 200, 3000, 9999):
+        if place is not None:
+            clip[place : place + 16] = torch.nan
+        found = mel.log_mel(clip, window, filters, bands, None, convention).cpu()
+        ours = tables(convention)[:2]
+        expected = mel.log_mel(clip.cpu(), *ours, bands.cpu(), None, convention)
+        frames = expected[4].isfinite()
+        assert torch.equal(found[4].isfinite(), frames)
+        assert_near(found[:, frames], expected[:, frames])
+        # The floor of the range is above the guard.
+        assert (found[empty][:, frames] == (1 - 8) / 4 + 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+@pytest.mark.parametrize("framing", ["inside", "mirrored"])
+@pytest.mark.parametrize(
+    ("n_fft", "win_length", "hop_length"),
+    [(400, 300, 160), (400, 101, 75), (512, 400, 160), (512, 301, 162), (512, 3, 160), (640, 301, 160)],
+)
+def test_what_lies_behind_a_frame_is_not_read(
+    n_fft: int, win_length: int, hop_length: int, framing: str, dtype: torch.dtype, device: str
+) -> None:
+    """Where the window is shorter than the transform, the tables of a GPU go on behind the frame."""
+    sizes = f"n_fft={n_fft} win_length={win_length} hop_length={hop_length} n_mels=20"
+    convention = f"torchaudio {sizes} framing={framing}"
+    for bad in (torch.nan, torch.inf):  # at every place that a hop has
+        clips = 0.1 * torch.randn(hop_length, 6000).to(dtype)
+        clips.diagonal(3000).fill_(bad)
+        expected = mel.log_mel(clips, *tables(convention), None, convention)
+        found = mel.log_mel(clips.to(device), *tables(convention, device), None, convention).cpu()
+        frames = expected.isfinite().all(1)
+        assert frames.logical_not().sum() == win_length
+        assert torch.equal(found.isfinite().all(1), frames)
+        assert torch.equal(found.isfinite().any(1), frames)
+        assert_near(found.mT[frames], expected.mT[frames])
+
+
 def test_ties_share_as_in_torch(device: str) -> None:
     """Values at the floor halve their gradient; equal loudest values share theirs; silence has none."""
     options = {"sample_rate": 800, "n_fft": 20, "win_length": 20, "hop_length": 20, "n_mels": 4, "framing": "inside"}

@@ -227,8 +227,10 @@ impl Params {
     fn lanes<T: Real>(mut self) -> Option<LanesLaunch> {
         let is_plain = size_of::<T>() == 4 && self.remove_dc == 0 && self.preemphasis != 1;
         let [n_fft, hop, n_mels] = [self.n_fft, self.hop_length, self.n_mels].map(|n| n as usize);
-        // Two more than a multiple of 32: lanes that read neighbours meet different banks.
-        let stride = (hop + 29) / 32 * 32 + 2;
+        // Two more than a multiple of 32: lanes that read neighbours meet different banks. Frames of an odd length have
+        // a pair behind a row.
+        let pair = 2 * (self.frame_length as usize % 2);
+        let stride = (hop + pair + 29) / 32 * 32 + 2;
         let span = (LANES_FRAMES - 1 + n_fft.div_ceil(hop)) * stride;
         self.row_stride = stride as i32;
         self.tiles = (self.n_frames as u64).div_ceil(LANES_FRAMES as u64) as i64;

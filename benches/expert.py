@@ -69,8 +69,9 @@ class ExpertBody(nn.Module):
         shift = placed - (turned @ at_rest.unsqueeze(-1)).squeeze(-1)
         moves = torch.cat([turned, shift.unsqueeze(-1)], -1).flatten(2)  # [B, J, 12]
         blended = (moves[:, self.influences] * self.weights.unsqueeze(-1)).sum(2).unflatten(-1, (3, 4))  # [B, V, 3, 4]
-        posed = (v_shaped + correctives).unsqueeze(-1)
-        return (blended[..., :3] @ posed).squeeze(-1) + blended[..., 3] + transl.unsqueeze(1)
+        posed = (v_shaped + correctives).unsqueeze(-2)
+        # Not as a product of small matrices: this way a compiler fuses it with the sum over the weights.
+        return (blended[..., :3] * posed).sum(-1) + blended[..., 3] + transl.unsqueeze(1)
 
 
 def rodrigues(rotvecs: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 // From pose and shape coefficients to the posed skeleton of a body, and back; a block for each body. Phases: rotations,
 // rest joints, chain; backwards: chain, rotations.
 #include "common/chain.cuh"
+#include "common/early.cuh"
 #include "common/half_pair.cuh"
 #include "common/rotation.cuh"
 
@@ -103,6 +104,7 @@ __device__ void rest_joints(const PoseParams& p, long long body, T* joints) {
 template <class T>
 __global__ void pose(const PoseParams p) {
   extern __shared__ double shared[];
+  let_next_begin();
   const long long body = blockIdx.x;
   const int count = int(p.joint_count);
   ChainMemory<T> memory(shared, count);
@@ -131,10 +133,51 @@ struct PoseBackwardParams {
   void* grad_rot;               // [B, J, 3, 3]
   void* grad_joints;            // [B, J, 3]
   void* grad_pose;              // [B, J, 3], or null when matrices were given
+  const void* shape_partial;    // [B, C], the gradient of the coefficients through the vertices, or null
+  const void* joint_dirs;       // [J, 3, C], with the below
+  void* grad_shape;             // [B, C], that with what comes through the rest joints, or null
   long long pose_step;
   long long joint_count;
+  long long shape_count;  // C
 };
-static_assert(sizeof(PoseBackwardParams) == 14 * 8, "the twin in pose.rs has the same fields");
+static_assert(sizeof(PoseBackwardParams) == 18 * 8, "the twin in pose.rs has the same fields");
+
+// What reaches the coefficients of a body, whose rest joints' gradient lies in `other`: 32 of them to a warp, the
+// joints shared by the warps, four at a time, so that their directions are on the way together.
+template <class T>
+__device__ void gradient_of_shape(const PoseBackwardParams& p, long long body, const ChainMemory<T>& memory) {
+  __shared__ T of_warp[8][32];  // a block of this kernel has at most 256 threads
+  constexpr int kAtOnce = 4;
+  const int count = int(p.shape_count), joints = int(p.joint_count);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  for (int first = 0; first < count; first += 32) {
+    const T* dirs = static_cast<const T*>(p.joint_dirs) + min(first + lane, count - 1);
+    T sum = 0;
+    for (int j = warp; j < joints; j += kAtOnce * warps) {
+      T direction[kAtOnce][3];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+#pragma unroll
+        for (int i = 0; i < 3; ++i) direction[k][i] = __ldg(dirs + (3 * min(j + k * warps, joints - 1) + i) * count);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (j + k * warps >= joints) break;
+        const T* g = memory.other[j + k * warps].t;
+        sum += g[0] * direction[k][0] + g[1] * direction[k][1] + g[2] * direction[k][2];
+      }
+    }
+    of_warp[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && first + lane < count) {
+      for (int other = 1; other < warps; ++other) sum += of_warp[other][lane];
+      const long long place = body * count + first + lane;
+      const T* partial = static_cast<const T*>(p.shape_partial);
+      static_cast<T*>(p.grad_shape)[place] = partial ? partial[place] + sum : sum;
+    }
+    __syncthreads();
+  }
+}
 
 template <class T>
 __global__ void pose_backward(const PoseBackwardParams p) {
@@ -163,10 +206,17 @@ __global__ void pose_backward(const PoseBackwardParams p) {
   // Each thread finishes the joints whose positions it wrote above: the same loop.
   for (int j = threadIdx.x; j < count; j += blockDim.x) {
 #pragma unroll
-    for (int i = 0; i < 3 && arrived_joints; ++i) grad_joints[3 * j + i] += arrived_joints[3 * j + i];
+    for (int i = 0; i < 3; ++i) {
+      T& own = grad_joints[3 * j + i];
+      if (arrived_joints) own += arrived_joints[3 * j + i];
+      memory.other[j].t[i] = own;
+    }
     if (p.grad_pose) {
       rodrigues_gradient(memory.local[j].r, static_cast<const T*>(p.pose) + body * p.pose_step + 3 * j,
                          static_cast<T*>(p.grad_pose) + (body * count + j) * 3);
     }
   }
+  if (!p.grad_shape) return;
+  __syncthreads();
+  gradient_of_shape(p, body, memory);
 }

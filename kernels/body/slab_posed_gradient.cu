@@ -1,6 +1,7 @@
 // The gradient of v_posed of many bodies at once, a slab of 32 to a block, as halves for products on tensor cores; and
 // the sums of those products. float32 only.
 #include "common/half_pair.cuh"
+#include "common/parts.cuh"
 #include "common/slab_tiles.cuh"
 
 struct SlabPosedGradientParams {
@@ -11,7 +12,7 @@ struct SlabPosedGradientParams {
   const float* shapedirs;      // [V, 3, C], or null
   const float* largest;        // [parts, B], of the absolute values of grad_vertices
   const float* weight_sum;     // [1], the largest sum of a vertex's absolute weights
-  unsigned short* pair;        // [3 V.., 2, W] halves: the gradient of v_posed in units below, high and low
+  unsigned short* pair;        // [rows, 2, W] halves: the gradient of v_posed in units below, high and low
   float* unit;                 // [B]
   float* grad_shape;           // [splits, B, C], or null
   long long parts;
@@ -19,13 +20,14 @@ struct SlabPosedGradientParams {
   long long first_body;  // of this launch
   long long bodies;      // of this launch
   long long width;       // W
+  long long rows;        // of the pair, 3 V padded
   long long vertex_count;
   long long joint_count;
   long long influences;   // K
   long long shape_count;  // C
   long long splits;       // blocks that share the vertices of a slab
 };
-static_assert(sizeof(SlabPosedGradientParams) == 20 * 8, "the twin in slab/backward.rs has the same fields");
+static_assert(sizeof(SlabPosedGradientParams) == 21 * 8, "the twin in slab/backward.rs has the same fields");
 
 // M^T grad_vertices, with M the blended rotation of the vertex, split into halves; and what of it reaches the shape
 // coefficients.
@@ -109,6 +111,10 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
     directions.fetch(p, at.tile(run + at.run_step), at.lane);
   }
   copied();
+  if (blockIdx.x % p.splits == 0) {  // what pads the rows is zero
+    for (long long row = 3 * p.vertex_count + at.warp; row < p.rows; row += at.warps)
+      p.pair[2 * row * p.width + at.local] = p.pair[(2 * row + 1) * p.width + at.local] = 0;
+  }
   if (!p.grad_shape) return;
   // The warps' sums, four columns at a time: that much memory every block has for its tiles.
   constexpr int kRound = 4;
@@ -142,11 +148,13 @@ struct SlabFeaturesGradientParams {
 static_assert(sizeof(SlabFeaturesGradientParams) == 10 * 8, "the twin in slab/backward.rs has the same fields");
 
 // The parts' sum, in units of one.
-__global__ void slab_features_gradient(const SlabFeaturesGradientParams p) {
-  const long long index = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (index >= p.bodies * p.features) return;
-  const long long local = index / p.features, feature = index % p.features, body = p.first_body + local;
-  float sum = 0.f;
-  for (long long part = 0; part < p.part_count; ++part) sum += p.parts[(part * p.width + local) * p.padded + feature];
-  p.out[body * p.features + feature] = sum * (__ldg(p.direction_unit) * __ldg(p.unit + body));
+__global__ void __launch_bounds__(kPartThreads) slab_features_gradient(const SlabFeaturesGradientParams p) {
+  const PartShape shape(int(p.part_count));
+  const long long place = (long long)blockIdx.x * shape.columns + int(threadIdx.x) % shape.columns;  // [W, F']
+  const long long size = p.width * p.padded, local = place / unsigned(p.padded), feature = place % unsigned(p.padded);
+  const int count = place < size ? int(p.part_count) : 0;
+  const float sum = sum_of_parts(shape, count, [&](int part) { return p.parts[part * size + place]; });
+  const long long body = p.first_body + local;
+  if (threadIdx.x < shape.columns && local < p.bodies && feature < p.features)
+    p.out[body * p.features + feature] = sum * (__ldg(p.direction_unit) * __ldg(p.unit + body));
 }

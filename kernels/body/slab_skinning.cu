@@ -1,6 +1,7 @@
 // Many bodies at once, a slab of 32 to a block, which shares the vertices with others where there are few slabs: what a
 // vertex is made of is read once for all bodies. The bodies' transforms lie in shared memory, each word of a lane in a
 // bank of its own. float32 only.
+#include "common/early.cuh"
 #include "common/slab_tiles.cuh"
 
 struct SlabSkinningParams {
@@ -68,9 +69,17 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
   float* weights = model + Directions::kFloats;  // of two tiles
   float* base = model + of_model - kRows;        // of the tile's template
 
+  if (at.first_run < at.runs) {
+    const int tile = at.tile(at.first_run);
+    directions.fetch(p, tile, at.lane);
+    fetch_template(p, at, tile, base);
+    Influences(p.influences, weights).fetch(p, tile, at.lane);
+  }
+  wait_for_former();
+  if (at.first_run < at.runs) fetch_correctives(p, at, at.tile(at.first_run), posed + own);
   const auto* from = reinterpret_cast<const float4*>(p.transforms) + at.body * joint_count * 4;
   for (int row = at.warp; row < 3 * joint_count; row += at.warps)
-    transforms[row * kLanes + at.lane] = __ldg(from + row / 3 * 4 + row % 3);
+    transforms[row * kLanes + at.lane] = from[row / 3 * 4 + row % 3];
 #if __CUDA_ARCH__ >= 1000
   constexpr int kAtOnce = 2;  // rows, as far as the registers go
 #else
@@ -85,15 +94,8 @@ __global__ void __launch_bounds__(512, 1) slab_skinning(const SlabSkinningParams
 #pragma unroll
     for (int i = 0; i < 3; ++i) transl[i] = __ldg(p.transl + at.body * p.transl_step + i);
   }
-  const float unit = p.correctives ? __ldg(p.direction_unit) * __ldg(p.feature_unit + at.body) : 0.f;
+  const float unit = p.correctives ? __ldg(p.direction_unit) * p.feature_unit[at.body] : 0.f;
   const bool keep = p.v_posed;
-  if (at.first_run < at.runs) {
-    const int tile = at.tile(at.first_run);
-    directions.fetch(p, tile, at.lane);
-    fetch_template(p, at, tile, base);
-    Influences(p.influences, weights).fetch(p, tile, at.lane);
-    fetch_correctives(p, at, tile, posed + own);
-  }
   int buffer = 0;
   __syncthreads();
 

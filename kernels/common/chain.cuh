@@ -175,48 +175,48 @@ __device__ void chain_backward(ChainMemory<T>& m, const T* positions, const T* g
   __syncthreads();
   int deepest = 0;
   for (int j = 0; j < joints; ++j) deepest = max(deepest, m.depth[j]);
+  // Whole transforms go through registers: between writes to shared memory every read of it would wait.
   for (int level = deepest - 1; level >= 0; --level) {
     for (int j = threadIdx.x; j < joints; j += blockDim.x) {
       if (m.depth[j] != level) continue;
+      Rigid<T> own = grad[j];
       for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
-        const T *r = m.local[child].r, *way = m.local[child].t;
+        const Rigid<T> g = grad[child], way = m.local[child];
 #pragma unroll
         for (int row = 0; row < 3; ++row) {
-          const T* g = grad[child].r + 3 * row;
-          const T shift = grad[child].t[row];
-          grad[j].t[row] += shift;
+          const T* r = g.r + 3 * row;
+          own.t[row] += g.t[row];
 #pragma unroll
           for (int column = 0; column < 3; ++column) {
-            grad[j].r[3 * row + column] +=
-                g[0] * r[3 * column] + g[1] * r[3 * column + 1] + g[2] * r[3 * column + 2] + shift * way[column];
+            own.r[3 * row + column] += r[0] * way.r[3 * column] + r[1] * way.r[3 * column + 1] +
+                                       r[2] * way.r[3 * column + 2] + g.t[row] * way.t[column];
           }
         }
       }
+      static_cast<Rigid<T>&>(grad[j]) = own;
     }
     __syncthreads();
   }
   for (int j = threadIdx.x; j < joints; j += blockDim.x) {
     const int parent = m.parent[j];
+    const Rigid<T> g = grad[j], own = m.global[j];
+    const Rigid<T> up = m.global[max(parent, 0)];
+    T of_children[3] = {};
+    for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
+#pragma unroll
+      for (int i = 0; i < 3; ++i) of_children[i] += grad[child].t[i];
+    }
 #pragma unroll
     for (int row = 0; row < 3; ++row) {
-      T step = parent < 0 ? grad[j].t[row] : T(0);
 #pragma unroll
       for (int column = 0; column < 3; ++column) {
-        T sum = parent < 0 ? grad[j].r[3 * row + column] : T(0);
-        if (parent >= 0) {
-#pragma unroll
-          for (int i = 0; i < 3; ++i) sum += m.global[parent].r[3 * i + row] * grad[j].r[3 * i + column];
-          step += m.global[parent].r[3 * column + row] * grad[j].t[column];
-        }
-        m.local[j].r[3 * row + column] = sum;
+        const T turned = up.r[row] * g.r[column] + up.r[3 + row] * g.r[3 + column] + up.r[6 + row] * g.r[6 + column];
+        m.local[j].r[3 * row + column] = parent < 0 ? g.r[3 * row + column] : turned;
       }
       // The offset from the parent moves with this joint and against the parent.
-      T against = T(0);
-      for (int child = m.first_child[j]; child >= 0; child = m.sibling[child]) {
-#pragma unroll
-        for (int i = 0; i < 3; ++i) against += m.global[j].r[3 * i + row] * grad[child].t[i];
-      }
-      grad_positions[3 * j + row] += step - against;
+      const T turned = up.r[row] * g.t[0] + up.r[3 + row] * g.t[1] + up.r[6 + row] * g.t[2];
+      const T against = own.r[row] * of_children[0] + own.r[3 + row] * of_children[1] + own.r[6 + row] * of_children[2];
+      grad_positions[3 * j + row] += (parent < 0 ? g.t[row] : turned) - against;
     }
   }
 }

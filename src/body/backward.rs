@@ -127,7 +127,8 @@ fn backward(args: &Arguments) -> Result<Outputs> {
 
     // Vertices to transforms, and with the joints down the chain to rotations and rest joints.
     let through_joints = any(&[Shape, Template, Shapedirs, Regressor, JointTemplate, JointDirs, JointOffsets]);
-    let (g_pose, g_joints) = if through_joints || needs(Input::Pose) {
+    let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
+    let (g_pose, g_joints, g_shape) = if through_joints || needs(Input::Pose) {
         let moved = match (&in_slabs, &g_vertices) {
             (Some(gradients), _) => Some(gradients.transforms.shallow_clone()),
             (None, Some(g)) => Some(skinning::run_transforms(g, &v_posed, &skin, bodies, by_joint.as_ref(), args)?),
@@ -151,10 +152,13 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             rot_mats: arrived_rot.as_ref(),
             joints: arrived_joints.as_ref(),
         };
-        let (g_pose, g_joints) = pose::backward(&arriving, &pose, &rot_mats, &joints, &parents, args)?;
-        (Some(g_pose), g_joints)
+        // In slabs its part through the vertices is there, and a kernel is less than a product.
+        let partial = in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref());
+        let shape = partial.zip(dirs).map(|(partial, joint_dirs)| pose::Shape { partial, joint_dirs });
+        let found = pose::backward(&arriving, shape.as_ref(), &pose, &rot_mats, &joints, &parents, args)?;
+        (Some(found.pose), found.joints, found.shape)
     } else {
-        (None, joints.f_zeros_like()?)
+        (None, joints.f_zeros_like()?, None)
     };
 
     // Posed vertices and rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
@@ -171,7 +175,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         });
     }
     let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.size()[1..].iter().product()]);
-    let coefficients = shape.f_expand([bodies, shapes], false)?;
+    let coefficients = || shape.f_expand([bodies, shapes], false);
     let mut grads: Outputs = smallvec![];
     grads.resize_with(INPUTS, || None);
     let mut give = |input: Input, gradient: &dyn Fn() -> Result<Tensor>| -> Result<()> {
@@ -181,12 +185,14 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         Ok(())
     };
     give(Shape, &|| {
+        if let Some(whole) = &g_shape {
+            return Ok(whole.shallow_clone());
+        }
         let mut sum = match (&g_v_shaped, in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref())) {
             (_, Some(sum)) => sum.shallow_clone(),
             (Some(g), None) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, shapes])?)?,
-            (None, None) => coefficients.f_zeros_like()?.f_contiguous()?,
+            (None, None) => coefficients()?.f_zeros_like()?.f_contiguous()?,
         };
-        let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
         if let Some(dirs) = dirs {
             sum = sum.f_add(&flat(&g_joints)?.f_mm(&dirs.f_view([3 * joint_count, shapes])?)?)?;
         }
@@ -218,7 +224,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     };
     give(Template, &|| or_zeros(&g_v_shaped))?;
     give(Shapedirs, &|| match &g_v_shaped {
-        Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients)?.f_view([vertices, 3, shapes])?),
+        Some(g) => Ok(flat(g)?.f_tr()?.f_mm(&coefficients()?)?.f_view([vertices, 3, shapes])?),
         None => Ok(shapedirs.f_zeros_like()?),
     })?;
     give(Posedirs, &|| {
@@ -235,7 +241,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         Ok(g_joints.f_movedim_int(1, 0)?.f_reshape([joint_count, 3 * bodies])?.f_mm(&v_shaped.f_tr()?)?)
     })?;
     give(JointTemplate, &|| Ok(g_joints.f_alias_copy()?))?;
-    give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients)?.f_view([joint_count, 3, shapes])?))?;
+    give(JointDirs, &|| Ok(flat(&g_joints)?.f_tr()?.f_mm(&coefficients()?)?.f_view([joint_count, 3, shapes])?))?;
     give(VertexOffsets, &|| or_zeros(&g_v_posed))?;
     give(JointOffsets, &|| Ok(g_joints.f_alias_copy()?))?;
     if needs(Weights) {

@@ -39,13 +39,8 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let (vertices, [v_shaped, v_posed]) = body.skinned;
     let pose::Skeleton { joints, rot_mats, transforms, posed, .. } = body.skeleton;
     let mut outputs: Outputs = smallvec![Some(vertices), Some(posed)];
-    for tensor in [v_shaped, Some(joints), Some(rot_mats), Some(transforms), v_posed] {
-        // A result that is not wanted is empty, not absent: an operator returns tensors.
-        outputs.push(match tensor {
-            Some(tensor) if inputs.keep => Some(tensor),
-            _ => Some(model.template.tensor.f_new_empty([0], (inputs.pose.kind(), inputs.pose.device()))?),
-        });
-    }
+    let kept = [v_shaped, Some(joints), Some(rot_mats), Some(transforms), v_posed];
+    outputs.extend(kept.map(|tensor| tensor.filter(|_| inputs.keep)));
     Ok(outputs)
 }
 
@@ -94,11 +89,13 @@ fn in_slabs(
     args: &Arguments,
 ) -> Result<Posed> {
     let features = pair.map(|pair| slab::Features::empty(inputs.bodies, pair)).transpose()?;
+    // In front of `pose`: the skinning reads it while the kernel before it may still run.
+    let v_template = model.template.contiguous()?;
     let skeleton =
         pose::forward(&inputs.skeleton(joint_base, Some(joint_dirs), model, false, features.as_ref()), args)?;
     let rest = slab::Rest {
         bodies: inputs.bodies,
-        v_template: &model.template.contiguous()?,
+        v_template: &v_template,
         shapedirs: &model.shapedirs,
         shape: &inputs.shape,
         vertex_offsets: inputs.vertex_offsets.as_ref(),

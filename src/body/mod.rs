@@ -27,8 +27,11 @@ pub(crate) static PROGRAMS: &[&Program] = &[
     &posed_skinning::PROGRAM,
     &rodrigues::PROGRAM,
     &skinning::PROGRAM,
+    &slab::CORRECTIVES,
     &slab::SKINNING,
     &slab::TRANSFORMS,
     &slab::POSED_GRADIENT,
+    &slab::FEATURES_PROGRAM,
+    &slab::SUMS,
     &stumpff::PROGRAM,
 ];

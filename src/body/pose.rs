@@ -13,6 +13,8 @@ use crate::torch::parallel::{self, elements, elements_mut, int64s};
 pub(super) static PROGRAM: Program =
     Program::new("body/pose.cu", &["pose<float>", "pose<double>", "pose_backward<float>", "pose_backward<double>"]);
 const BACKWARD: usize = 2; // the first backward kernel in PROGRAM
+/// Threads of a body at least: entries of matrices are theirs one by one, joints are fewer.
+const THREADS: u32 = 128;
 
 /// The twin of `PoseParams` in `kernels/body/pose.cu`.
 #[repr(C)]
@@ -107,6 +109,7 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
                 padded: inputs.halves.map_or(0, |features| features.halves.size()[1] / 3),
             };
             let (threads, shared) = launch_shape::<T>(joints);
+            let threads = threads.max(THREADS);
             PROGRAM.kernel(device, T::INDEX, args.stream())?.launch_if_any(bodies as u32, threads, shared, &params, args.stream())?;
         }),
         _ => for_real!(inputs.pose, T => forward_cpu::<T>(inputs, &mut out, matrices)),
@@ -179,8 +182,12 @@ struct BackwardParams {
     grad_rot: u64,        // [B, J, 3, 3]
     grad_joints: u64,     // [B, J, 3]
     grad_pose: u64,       // [B, J, 3], or null when matrices were given
+    shape_partial: u64,   // [B, C] or null
+    joint_dirs: u64,      // [J, 3, C], with the below
+    grad_shape: u64,      // [B, C] or null
     pose_step: i64,
     joint_count: i64,
+    shape_count: i64, // C
 }
 
 /// Gradients that arrive at the skeleton; contiguous, each may be absent.
@@ -192,20 +199,34 @@ pub(super) struct Arriving<'a> {
     pub(super) joints: Option<&'a Tensor>,     // [B, J, 3]
 }
 
-/// Gradients of the pose (as it was given, for all bodies) and of the rest joints `[B, J, 3]`.
+/// The gradient of the shape coefficients, to be finished on a GPU: what comes through the vertices is there.
+pub(super) struct Shape<'a> {
+    pub(super) partial: &'a Tensor,    // [B, C]
+    pub(super) joint_dirs: &'a Tensor, // [J, 3, C]
+}
+
+pub(super) struct Gradients {
+    pub(super) pose: Tensor,          // as it was given, for all bodies
+    pub(super) joints: Tensor,        // [B, J, 3]
+    pub(super) shape: Option<Tensor>, // [B, C], where it was to be finished
+}
+
 pub(super) fn backward(
     arriving: &Arriving<'_>,
+    shape: Option<&Shape<'_>>,
     pose: &Tensor,
     rot_mats: &Tensor,
     joints: &Tensor,
     parents: &Tensor,
     args: &Arguments,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<Gradients> {
     let (bodies, joint_count) = (joints.size()[0], joints.size()[1]);
     let vectors = pose.dim() != 4;
-    let mut grad_rot = rot_mats.f_empty_like()?;
-    let mut grad_joints = joints.f_empty_like()?;
-    let mut grad_pose = if vectors { Some(joints.f_empty_like()?) } else { None };
+    let empty = |size: &[i64]| Tensor::f_empty(size, (joints.kind(), joints.device()));
+    let mut grad_rot = empty(&[bodies, joint_count, 3, 3])?;
+    let mut grad_joints = empty(&[bodies, joint_count, 3])?;
+    let mut grad_pose = if vectors { Some(empty(&[bodies, joint_count, 3])?) } else { None };
+    let grad_shape = shape.map(|shape| empty(&shape.partial.size())).transpose()?;
     match rot_mats.device() {
         Device::Cuda(device) => for_real!(rot_mats, T => {
             let params = BackwardParams {
@@ -221,10 +242,15 @@ pub(super) fn backward(
                 grad_rot: grad_rot.data_ptr() as u64,
                 grad_joints: grad_joints.data_ptr() as u64,
                 grad_pose: address(grad_pose.as_ref()),
+                shape_partial: address(shape.map(|shape| shape.partial)),
+                joint_dirs: address(shape.map(|shape| shape.joint_dirs)),
+                grad_shape: address(grad_shape.as_ref()),
                 pose_step: step(pose),
                 joint_count,
+                shape_count: shape.map_or(0, |shape| shape.partial.size()[1]),
             };
             let (threads, shared) = launch_shape::<T>(joint_count);
+            let threads = threads.max(THREADS);
             let kernel = PROGRAM.kernel(device, BACKWARD + T::INDEX, args.stream())?;
             kernel.launch_if_any(bodies as u32, threads, shared, &params, args.stream())?;
         }),
@@ -262,7 +288,7 @@ pub(super) fn backward(
             });
         }),
     }
-    Ok((grad_pose.unwrap_or(grad_rot), grad_joints))
+    Ok(Gradients { pose: grad_pose.unwrap_or(grad_rot), joints: grad_joints, shape: grad_shape })
 }
 
 fn row<T>(of_all: Option<&[T]>, size: usize, body: usize) -> Option<&[T]> {

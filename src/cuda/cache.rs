@@ -11,6 +11,7 @@ use std::{env, fs, process};
 use sha2::{Digest, Sha256};
 
 use super::compile::{self, Compiled};
+use super::sources::SOURCES;
 use crate::Result;
 
 const MAGIC: &[u8; 16] = b"avatorch-cubin-2";
@@ -50,7 +51,7 @@ fn key(file: &str, kernels: &[&str], arch: &str) -> Result<[u8; 32]> {
         hash.update(part);
     };
     add(compile::source(file)?);
-    for (name, text) in compile::SOURCES.iter().filter(|(name, _)| name.ends_with(".cuh")) {
+    for (name, text) in SOURCES.iter().filter(|(name, _)| name.ends_with(".cuh")) {
         add(name);
         add(text);
     }

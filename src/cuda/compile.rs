@@ -4,9 +4,8 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use cudarc::nvrtc::sys;
 
+use super::sources::SOURCES;
 use crate::{Error, Result};
-
-include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// What NVRTC is told besides the architecture. Part of the cache's key.
 pub(super) const OPTIONS: &[&CStr] =

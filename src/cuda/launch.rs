@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys;
 
 use crate::{Error, Result};
 
@@ -12,6 +12,9 @@ pub(crate) struct Kernel {
     function: sys::CUfunction,
     /// Bytes of dynamic shared memory that a block of this kernel can have on its device.
     shared_limit: u32,
+    /// Whether the device lets kernels begin early.
+    knows_early: bool,
+    is_early: bool,
 }
 
 // SAFETY: a function handle may be used from any thread.
@@ -20,8 +23,14 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernel {
-    pub(super) fn new(function: sys::CUfunction, shared_limit: u32) -> Self {
-        Self { function, shared_limit }
+    pub(super) fn new(function: sys::CUfunction, shared_limit: u32, knows_early: bool) -> Self {
+        Self { function, shared_limit, knows_early, is_early: false }
+    }
+
+    /// The same, but it may begin before the kernel in front of it on the stream has ended, where the device can; it
+    /// waits for that one itself (`wait_for_former` in `kernels/common/early.cuh`).
+    pub(crate) fn early(self) -> Self {
+        Self { is_early: self.knows_early, ..self }
     }
 
     /// Bytes of dynamic shared memory that a block can have.
@@ -45,16 +54,26 @@ impl Kernel {
             )));
         }
         let mut arguments = [(&raw const *params).cast_mut().cast::<c_void>()];
+        let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
+        value.programmaticStreamSerializationAllowed = 1;
+        let id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        let mut early = sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let config = sys::CUlaunchConfig {
+            gridDimX: blocks,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared,
+            hStream: stream.cast(),
+            attrs: &raw mut early,
+            numAttrs: u32::from(self.is_early),
+        };
         // SAFETY: the struct matches the kernel's and is copied by the call; its pointers are into live tensors.
         unsafe {
-            result::launch_kernel(
-                self.function,
-                (blocks, 1, 1),
-                (threads, 1, 1),
-                shared,
-                stream.cast(),
-                &mut arguments,
-            )?;
+            sys::cuLaunchKernelEx(&raw const config, self.function, arguments.as_mut_ptr(), std::ptr::null_mut())
+                .result()?;
         }
         Ok(())
     }

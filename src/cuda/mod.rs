@@ -5,6 +5,7 @@ mod cache;
 mod compile;
 mod launch;
 mod program;
+mod sources;
 
 #[cfg(feature = "python")]
 pub(crate) use cache::folder as cache_folder;

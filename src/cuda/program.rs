@@ -50,6 +50,7 @@ impl Program {
             return Ok(kernels);
         }
         let compiled = cache::cubin(self.file, self.kernels, &architecture(device)?)?;
+        let knows_early = compute_capability(device)?.0 >= 9;
         let mut kernels = Vec::new();
         // SAFETY: a cubin for this device, whose context is current; the module is never unloaded.
         unsafe {
@@ -60,7 +61,7 @@ impl Program {
                 let function = result::module::get_function(module, symbol)?;
                 // Without this the driver loads the code in the first launch, which a capture forbids.
                 sys::cuFuncLoad(function).result()?;
-                kernels.push(Kernel::new(function, allow_shared_memory(function, device)?));
+                kernels.push(Kernel::new(function, allow_shared_memory(function, device)?, knows_early));
             }
         }
         Ok(slot.get_or_init(|| kernels))
@@ -131,12 +132,16 @@ fn is_capturing(stream: *mut c_void) -> Result<bool> {
 
 /// Such as `sm_90a`: from compute capability 9.0 on, the instructions of that very architecture.
 fn architecture(device: usize) -> Result<String> {
+    let (major, minor) = compute_capability(device)?;
+    Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
+}
+
+/// Major and minor.
+fn compute_capability(device: usize) -> Result<(i32, i32)> {
     use sys::CUdevice_attribute_enum::{
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
     };
     let device = result::device::get(device as i32)?;
     // SAFETY: the device exists.
-    let (major, minor) =
-        unsafe { (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?) };
-    Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
+    unsafe { Ok((result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?)) }
 }

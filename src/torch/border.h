@@ -39,6 +39,16 @@ inline const at::Tensor* lend(const std::optional<at::Tensor>& tensor) {
   return tensor.has_value() && tensor->defined() ? &*tensor : nullptr;
 }
 
+// A tensor of no elements beside another, for a result that nobody asked for: an operator returns tensors. Made here,
+// it costs a tenth of `at::empty`, and a backward pass has nine.
+inline at::Tensor nothing(const at::Tensor& beside) {
+  auto storage = c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0,
+                                                       at::DataPtr(nullptr, beside.device()),
+                                                       c10::GetAllocator(beside.device().type()), /*resizable=*/true);
+  return at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(std::move(storage)), c10::DispatchKeySet(beside.options().computeDispatchKey()), beside.dtype());
+}
+
 // Shapes alone are computed where every tensor is one of shapes alone: beside another, the result would be memory that
 // nobody wrote.
 template <class... Arguments>

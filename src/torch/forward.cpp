@@ -144,6 +144,9 @@ static Results forward_kernel(FORWARD_PARAMETERS) {
                        lend(made(prepared, Prepared::kWeights)), lend(made(prepared, Prepared::kWeightJoints)),
                        lend(made(prepared, Prepared::kPosePair)), lend(made(prepared, Prepared::kPoseUnits))},
                       {intermediates});
+  for (Tensor& result : out) {
+    if (!result.defined()) result = nothing(v_template);
+  }
   return tupled<Results>(out);
 }
 
@@ -179,9 +182,8 @@ static Gradients backward_kernel(BACKWARD_PARAMETERS) {
                              lend(moved),
                              lend(moved_weights)},
                             {needs});
-  // A gradient that was not asked for is empty, not absent: an operator returns tensors.
   for (Tensor& gradient : out) {
-    if (!gradient.defined()) gradient = at::empty({0}, joints.options());
+    if (!gradient.defined()) gradient = nothing(joints);
   }
   return tupled<Gradients>(out);
 }

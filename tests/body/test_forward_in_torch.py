@@ -159,11 +159,12 @@ def test_without_intermediates_they_are_recomputed(device: str) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_graph_of_an_optimiser_step() -> None:
+@pytest.mark.parametrize("batch", [6, 20, 40])  # by themselves, in slabs by our own products, and by cuBLAS's
+def test_cuda_graph_of_an_optimiser_step(batch: int) -> None:
     avatorch.warm_up("cuda")
     model = rig(200, 24, 5, 4).to("cuda", torch.float32)
     prepared = model.prepared()
-    inputs = model.inputs(6)
+    inputs = model.inputs(batch)
     target = forward(model, inputs, prepared)[0]
     pose = torch.zeros_like(inputs["pose"]).requires_grad_()
     optimiser = torch.optim.Adam([pose], lr=0.02, capturable=True)

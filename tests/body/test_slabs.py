@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ RIGS = {
     "smplx": rig(400, 55, 20, 4),
     "two chunks of coordinates": rig(1000, 5, 3, 3),
     "six weights": rig(190, 30, 7, 6),
+    "seventy joints": rig(150, 70, 6, 4),
     "104 joints, nine weights": rig(130, 104, 0, 9, posed=False),
     "joint directions": rig(77, 33, 24, 2, regressed=False, posed=False),
     "more shapes than a lane keeps": rig(60, 16, 40, 4),
@@ -50,7 +53,7 @@ def assert_close(found: Tensor, exact: Tensor, tolerance: float = 3e-6) -> None:
     assert ((found - exact).norm(dim=1) <= allowed).all()
 
 
-@pytest.mark.parametrize("batch", [16, 31, 33, 100])
+@pytest.mark.parametrize("batch", [16, 31, 32, 33, 64, 100])
 @pytest.mark.parametrize("matrices", [False, True], ids=["vectors", "matrices"])
 def test_values_and_gradients(models: tuple[Rig, Rig, list[Tensor]], batch: int, matrices: bool) -> None:
     exact, narrow, prepared = models
@@ -77,7 +80,7 @@ def test_more_bodies_than_one_launch(name: str) -> None:
     pose = inputs["pose"].requires_grad_()
     vertices = forward(model, inputs, prepared)[0]
     (gradient,) = torch.autograd.grad(vertices.sin().sum(), pose)
-    for part in (slice(0, 40), slice(2040, 2080), slice(2070, 2100)):
+    for part in (slice(0, 40), slice(1390, 1430), slice(2070, 2100)):
         own = {name: tensor[part].detach() for name, tensor in inputs.items()}
         own["pose"].requires_grad_()
         of_part = forward(model, own, prepared)[0]
@@ -141,6 +144,31 @@ def test_the_same_bits_from_run_to_run() -> None:
     first = run()
     for _ in range(3):
         assert all(map(torch.equal, first, run()))
+
+
+def test_pose_directions_anywhere_in_memory() -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(20)
+    pose = inputs["pose"].requires_grad_()
+    pair = prepared[7]
+    elsewhere = torch.cat([torch.zeros(1, device="cuda").half(), pair.flatten()])[1:].view_as(pair)
+    assert elsewhere.data_ptr() % 16 and elsewhere.is_contiguous()
+
+    def run(preparation: list[Tensor]) -> tuple[Tensor, ...]:
+        vertices = forward(model, inputs, preparation)[0]
+        return vertices.detach(), *torch.autograd.grad(vertices.square().sum(), pose)
+
+    assert all(map(torch.equal, run(prepared), run([*prepared[:7], elsewhere, *prepared[8:]])))
+
+
+def test_a_template_that_is_copied_meanwhile() -> None:
+    """Skinning begins before the kernel in front of it has ended."""
+    model = RIGS["joint directions"].to("cuda", torch.float32)
+    inputs = model.inputs(40)
+    across = replace(model, v_template=model.v_template.t().contiguous().t())
+    assert not across.v_template.is_contiguous()
+    found, wanted = forward(across, inputs, across.prepared()), forward(model, inputs, model.prepared())
+    assert all(map(torch.equal, found, wanted))
 
 
 def test_changed_pose_directions_are_noticed() -> None:

@@ -4,12 +4,13 @@ use tch::{Kind, Tensor};
 
 use super::super::skinning::Skin;
 use super::{
-    BACKWARD_LAUNCH, Block, FEATURES_GRADIENT, JOINTS, LANES, POSED_GRADIENT, Pair, TRANSFORMS, TRANSFORMS_STEPS,
-    TRANSFORMS_WARPS, address, device_of, for_shapes, launches, padded, splits, transforms_step,
+    BACKWARD_LAUNCH, Block, FEATURES, FEATURES_GRADIENT, FEATURES_PROGRAM, FEATURES_ROWS, FEATURES_THREADS, JOINTS,
+    LANES, PART_THREADS, POSED_GRADIENT, Pair, SUMS, TRANSFORMS, TRANSFORMS_STEPS, TRANSFORMS_WARPS, address,
+    device_of, for_shapes, launches, padded, splits, transforms_step,
 };
-use crate::Result;
-use crate::cuda::{launch_1d, shared_memory};
+use crate::cuda::{multiprocessors, shared_memory};
 use crate::torch::{Argument, Arguments};
+use crate::{Error, Result};
 
 /// The twin of `SlabTransformsParams` in `kernels/body/slab_transforms.cu`.
 #[repr(C)]
@@ -47,11 +48,23 @@ struct PosedGradientParams {
     first_body: i64,
     bodies: i64,
     width: i64,
+    rows: i64,
     vertex_count: i64,
     joint_count: i64,
     influences: i64,
     shape_count: i64,
     splits: i64,
+}
+
+/// The twin of `SlabFeaturesParams` in `kernels/body/slab_features.cu`.
+#[repr(C)]
+struct FeaturesParams {
+    directions: u64, // [N', 3, F'] halves
+    gradient: u64,   // [N', 2, 32] halves
+    parts: u64,      // [blocks, 32, F']
+    rows: i64,
+    features_padded: i64,
+    stages: i64,
 }
 
 /// The twin of `SlabFeaturesGradientParams` in `kernels/body/slab_posed_gradient.cu`.
@@ -67,6 +80,16 @@ struct FeaturesGradientParams {
     width: i64,
     padded: i64,
     features: i64,
+}
+
+/// The twin of `Parts` in `kernels/body/slab_sums.cu`, three of which are its parameters.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Parts {
+    numbers: u64, // [count, size]
+    out: u64,     // [size]
+    count: i64,
+    size: i64,
 }
 
 /// What of the vertices' gradient reaches the skeleton, the pose features and the shape coefficients.
@@ -117,14 +140,41 @@ pub(in crate::body) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments
         Some(pair) => through_posed(asked, pair, &of_vertices.largest, skin, args)?,
         None => (None, None),
     };
-    Ok(Gradients { transforms: added(of_vertices.transforms)?, sums: added(of_vertices.sums)?, features, shape })
+    let [transforms, sums] = [of_vertices.transforms, of_vertices.sums].map(Some);
+    let [transforms, sums, shape] = added([transforms, sums, shape], args)?;
+    let missing = || Error::Runtime("slabs gave no gradient of transforms".into());
+    Ok(Gradients { transforms: transforms.ok_or_else(missing)?, sums: sums.ok_or_else(missing)?, features, shape })
 }
 
-fn added(parts: Tensor) -> Result<Tensor> {
-    Ok(match parts.size()[0] {
-        1 => parts.f_squeeze_dim(0)?,
-        _ => parts.f_sum_dim_intlist([0i64].as_slice(), false, None)?,
-    })
+/// The sums over parts, the first dimension of each.
+fn added(of_parts: [Option<Tensor>; 3], args: &Arguments) -> Result<[Option<Tensor>; 3]> {
+    let mut sums = [const { None }; 3];
+    let mut params = [Parts::default(); 3];
+    for ((sum, params), parts) in sums.iter_mut().zip(&mut params).zip(&of_parts) {
+        let Some(parts) = parts else { continue };
+        let size = parts.size();
+        if size[0] == 1 {
+            *sum = Some(parts.f_squeeze_dim(0)?);
+            continue;
+        }
+        let whole = Tensor::f_empty(&size[1..], (Kind::Float, parts.device()))?;
+        let numbers = whole.numel() as i64;
+        *params =
+            Parts { numbers: parts.data_ptr() as u64, out: whole.data_ptr() as u64, count: size[0], size: numbers };
+        *sum = Some(whole);
+    }
+    let blocks: i64 = params.iter().map(|params| blocks_of_parts(params.count, params.size)).sum();
+    if let Some(parts) = of_parts.iter().flatten().next() {
+        let kernel = SUMS.kernel(device_of(parts)?, 0, args.stream())?;
+        kernel.launch_if_any(blocks as u32, PART_THREADS, 0, &params, args.stream())?;
+    }
+    Ok(sums)
+}
+
+/// Blocks that add `count` parts of `size` numbers: the twin of `PartShape` in `kernels/common/parts.cuh`.
+fn blocks_of_parts(count: i64, size: i64) -> i64 {
+    let columns = if count > 64 { i64::from(PART_THREADS) / 8 } else { i64::from(PART_THREADS) };
+    (size + columns - 1) / columns
 }
 
 /// Sums over the vertices, by parts of them.
@@ -168,7 +218,7 @@ fn of_vertices(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Result<OfVer
     Ok(found)
 }
 
-/// The gradients of the features `[B, F]` and of the coefficients `[B, C]`, through v_posed.
+/// The gradients of the features `[B, F]` and of the coefficients `[parts, B, C]`, through v_posed.
 fn through_posed(
     asked: &Asked<'_>,
     pair: &Pair,
@@ -189,7 +239,6 @@ fn through_posed(
     for (first, count) in launches(bodies, BACKWARD_LAUNCH) {
         let width = padded(count);
         let halves = Tensor::f_empty([pair.rows(), 2, width], (Kind::Half, options.1))?;
-        let _ = halves.f_narrow(0, 3 * vertices, pair.rows() - 3 * vertices)?.f_zero_()?;
         let params = PosedGradientParams {
             grad_vertices: asked.grad_vertices.data_ptr() as u64,
             transforms: asked.transforms.data_ptr() as u64,
@@ -206,6 +255,7 @@ fn through_posed(
             first_body: first,
             bodies: count,
             width,
+            rows: pair.rows(),
             vertex_count: vertices,
             joint_count: skin.joint_count,
             influences: skin.weights.size()[1],
@@ -219,11 +269,11 @@ fn through_posed(
             features_gradient(pair, &halves, &unit, out, (first, count), args)?;
         }
     }
-    Ok((features, shape.map(added).transpose()?))
+    Ok((features, shape))
 }
 
 /// `out [B, F]` for the bodies of one launch: the gradient's `halves [N', 2, W]` times the directions'. Long sums on
-/// tensor cores lose digits, so N' is summed in chunks.
+/// tensor cores lose digits, so N' is summed in parts.
 fn features_gradient(
     pair: &Pair,
     halves: &Tensor,
@@ -232,6 +282,45 @@ fn features_gradient(
     (first, bodies): (i64, i64),
     args: &Arguments,
 ) -> Result<()> {
+    let (device, width) = (device_of(halves)?, halves.size()[2]);
+    let (stages, shared) = features_stages(shared_memory(device)?, pair.features());
+    let parts = if width == LANES && pair.features() <= FEATURES && stages >= 2 {
+        let blocks = i64::from(multiprocessors(device)?).max((pair.rows() + FEATURES_ROWS - 1) / FEATURES_ROWS);
+        let parts = Tensor::f_empty([blocks, width, pair.features()], (Kind::Float, halves.device()))?;
+        let params = FeaturesParams {
+            directions: pair.halves.data_ptr() as u64,
+            gradient: halves.data_ptr() as u64,
+            parts: parts.data_ptr() as u64,
+            rows: pair.rows(),
+            features_padded: pair.features(),
+            stages,
+        };
+        let tiles = (pair.features() + FEATURES / 4 - 1) / (FEATURES / 4); // of 256 features, for a block's warps
+        let kernel = FEATURES_PROGRAM.kernel(device, [0, 0, 1, 2, 2][tiles as usize], args.stream())?;
+        kernel.launch_if_any(blocks as u32, FEATURES_THREADS, shared, &params, args.stream())?;
+        parts
+    } else {
+        features_by_chunks(pair, halves)?
+    };
+    let params = FeaturesGradientParams {
+        parts: parts.data_ptr() as u64,
+        direction_unit: pair.units.data_ptr() as u64,
+        unit: unit.data_ptr() as u64,
+        out: out.data_ptr() as u64,
+        part_count: parts.size()[0],
+        first_body: first,
+        bodies,
+        width,
+        padded: pair.features(),
+        features: out.size()[1],
+    };
+    let kernel = POSED_GRADIENT.kernel(device, FEATURES_GRADIENT, args.stream())?;
+    let blocks = blocks_of_parts(parts.size()[0], width * pair.features());
+    kernel.launch_if_any(blocks as u32, PART_THREADS, 0, &params, args.stream())
+}
+
+/// By cuBLAS, `[3 chunks, W, F']`.
+fn features_by_chunks(pair: &Pair, halves: &Tensor) -> Result<Tensor> {
     let (chunks, chunk, padded, width) = (pair.chunks, pair.chunk(), pair.features(), halves.size()[2]);
     let parts = Tensor::f_empty([3 * chunks, width, padded], (Kind::Float, halves.device()))?;
     let both = halves.f_view([chunks, chunk, 2 * width])?.f_transpose(1, 2)?; // [chunks, 2 W, chunk]
@@ -240,18 +329,12 @@ fn features_gradient(
     let _ = both.f_bmm_dtype_out(&products, &direction(0)?, Kind::Float)?;
     let products = parts.f_narrow(0, 2 * chunks, chunks)?;
     let _ = both.f_narrow(1, 0, width)?.f_bmm_dtype_out(&products, &direction(1)?, Kind::Float)?;
-    let params = FeaturesGradientParams {
-        parts: parts.data_ptr() as u64,
-        direction_unit: pair.units.data_ptr() as u64,
-        unit: unit.data_ptr() as u64,
-        out: out.data_ptr() as u64,
-        part_count: 3 * chunks,
-        first_body: first,
-        bodies,
-        width,
-        padded,
-        features: out.size()[1],
-    };
-    let kernel = POSED_GRADIENT.kernel(device_of(halves)?, FEATURES_GRADIENT, args.stream())?;
-    launch_1d(kernel, bodies * out.size()[1], 256, &params, args.stream())
+    Ok(parts)
+}
+
+/// The steps that shared memory has room for in `slab_features`, four at most, and their bytes.
+fn features_stages(memory: u32, features: i64) -> (i64, u32) {
+    let step = 2 * 16 * (2 * features + 8 + 2 * (LANES + 8)) as u32;
+    let stages = (memory / step).min(4);
+    (i64::from(stages), stages * step)
 }

@@ -3,9 +3,12 @@
 use tch::{Kind, Tensor};
 
 use super::super::skinning::{Skin, step};
-use super::{Block, LANES, LAUNCH, Pair, SKINNING, address, device_of, for_shapes, launches, padded, splits};
+use super::{
+    Block, CORRECTIVES, CORRECTIVES_APART, CORRECTIVES_THREADS, LANES, LAUNCH, Pair, SKINNING, address, device_of,
+    for_shapes, launches, padded, splits,
+};
 use crate::Result;
-use crate::cuda::shared_memory;
+use crate::cuda::{multiprocessors, shared_memory};
 use crate::torch::Arguments;
 
 /// The twin of `SlabSkinningParams` in `kernels/body/slab_skinning.cu`.
@@ -38,6 +41,16 @@ struct SkinningParams {
     splits: i64,
 }
 
+/// The twin of `SlabCorrectivesParams` in `kernels/body/slab_correctives.cu`.
+#[repr(C)]
+struct CorrectivesParams {
+    directions: u64,  // [N', 3, F'] halves
+    features: u64,    // [32, 3, F'] halves
+    correctives: u64, // [N', 32]
+    rows: i64,
+    features_padded: i64,
+}
+
 /// What is skinned, all contiguous.
 pub(in crate::body) struct Rest<'a> {
     pub(in crate::body) bodies: i64,
@@ -60,7 +73,9 @@ impl Features {
         let size = [padded(bodies), 3 * pair.features()];
         let halves = Tensor::f_empty(size, (Kind::Half, device))?;
         // Columns of their own for the product, of no body; but they must be numbers.
-        let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
+        if bodies < size[0] {
+            let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
+        }
         Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))? })
     }
 }
@@ -83,10 +98,7 @@ pub(in crate::body) fn skinning(
     for (first, bodies) in launches(rest.bodies, LAUNCH) {
         let width = padded(bodies);
         let blend = match correctives {
-            Some((pair, features)) => {
-                let features = features.halves.f_narrow(0, first, width)?;
-                Some(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?)
-            }
+            Some((pair, features)) => Some(product(pair, &features.halves.f_narrow(0, first, width)?, args)?),
             None => None,
         };
         let splits = splits(device, bodies, skin.vertex_count(), block.vertices())?;
@@ -117,7 +129,7 @@ pub(in crate::body) fn skinning(
             shape_count: rest.shape.size()[1],
             splits,
         };
-        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?;
+        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?.early();
         kernel.launch_if_any(
             (width / LANES * splits) as u32,
             32 * block.warps,
@@ -127,4 +139,24 @@ pub(in crate::body) fn skinning(
         )?;
     }
     Ok((vertices, kept))
+}
+
+/// The correctives `[N', W]` of bodies with these features `[W, 3 F']`.
+fn product(pair: &Pair, features: &Tensor, args: &Arguments) -> Result<Tensor> {
+    let (device, width, count) = (device_of(features)?, features.size()[0], pair.features());
+    let shared = (2 * 2 * width * (count + CORRECTIVES_APART)) as u32;
+    if width > LANES || shared > shared_memory(device)? {
+        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?);
+    }
+    let correctives = Tensor::f_empty([pair.rows(), width], (Kind::Float, features.device()))?;
+    let params = CorrectivesParams {
+        directions: pair.halves.data_ptr() as u64,
+        features: features.data_ptr() as u64,
+        correctives: correctives.data_ptr() as u64,
+        rows: pair.rows(),
+        features_padded: count,
+    };
+    let kernel = CORRECTIVES.kernel(device, 0, args.stream())?.early();
+    kernel.launch_if_any(multiprocessors(device)?, CORRECTIVES_THREADS, shared, &params, args.stream())?;
+    Ok(correctives)
 }

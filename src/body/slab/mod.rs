@@ -2,8 +2,9 @@
 //! their gradient are products on tensor cores: both factors are split into two halves (`smplx::prepare` did so with the
 //! model's), three products of halves make up for one of floats, and the sums are float32.
 //!
-//! Forward: `pose` (which also splits the features) -> product -> `slab_skinning`. Backward: `slab_transforms` ->
-//! `slab_posed_gradient` -> product -> `slab_features_gradient` -> `pose_backward`.
+//! Forward: `pose` (which also splits the features) -> product (`slab_correctives` for few bodies) -> `slab_skinning`.
+//! Backward: `slab_transforms` -> `slab_posed_gradient` -> product -> `slab_features_gradient` -> `slab_sums` ->
+//! `pose_backward`.
 
 mod backward;
 mod forward;
@@ -37,14 +38,28 @@ pub(super) static POSED_GRADIENT: Program = Program::new(
     ],
 );
 const FEATURES_GRADIENT: usize = 4; // position in POSED_GRADIENT
+pub(super) static CORRECTIVES: Program = Program::new("body/slab_correctives.cu", &["slab_correctives"]);
+const CORRECTIVES_THREADS: u32 = 512;
+/// Halves between two bodies' features in its shared memory, `kApart` there.
+const CORRECTIVES_APART: i64 = 32;
+pub(super) static FEATURES_PROGRAM: Program =
+    Program::new("body/slab_features.cu", &["slab_features<1>", "slab_features<2>", "slab_features<4>"]);
+/// Features for which the last of these is compiled.
+const FEATURES: i64 = 4 * 16 * 16;
+const FEATURES_THREADS: u32 = 512;
+/// Rows of a sum there at most, as `kChunk` in prepare.cpp: longer ones on tensor cores lose digits.
+const FEATURES_ROWS: i64 = 2560;
+pub(super) static SUMS: Program = Program::new("body/slab_sums.cu", &["slab_sums"]);
+/// Threads of a block there and in `slab_features_gradient`.
+const PART_THREADS: u32 = 256;
 
 /// Bodies of a slab.
 const LANES: i64 = 32;
 /// Fewer bodies than this leave most lanes idle.
 const WORTH: i64 = 16;
-/// Bodies of one product, a bound on the memory that passes between kernels: forward, and where gradients lie beside
-/// all that a pass keeps.
-const LAUNCH: i64 = 2048;
+/// Bodies of one product, a bound on the memory that passes between kernels: forward (44 slabs, so that three blocks to
+/// each fill the 132 multiprocessors of an H200), and where gradients lie beside all that a pass keeps.
+const LAUNCH: i64 = 1408;
 const BACKWARD_LAUNCH: i64 = 1024;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.
 const JOINTS: i64 = 32 * 2;
@@ -87,8 +102,12 @@ impl Pair {
             // A module that changed its dtype since: the split is for float32 alone.
             return Ok(None);
         }
-        let pair = Self { halves: halves.contiguous()?, units, chunks };
-        if pair.rows() < 3 * vertices || pair.features() < 9 * (joints - 1) {
+        let dense = halves.contiguous()?;
+        // Kernels read sixteen bytes at once.
+        let is_aligned = (dense.data_ptr() as u64).is_multiple_of(16);
+        let pair = Self { halves: if is_aligned { dense } else { dense.f_alias_copy()? }, units, chunks };
+        let is_padded = pair.rows() % 16 == 0 && pair.features() % 64 == 0;
+        if !is_padded || pair.rows() < 3 * vertices || pair.features() < 9 * (joints - 1) {
             return Err(halves.wrong_shape("those that smplx::prepare made for this model"));
         }
         Ok(Some(pair))

@@ -31,8 +31,8 @@ __device__ __forceinline__ uint4 transposed(const unsigned short* row) {
 template <int Tiles>
 __global__ void __launch_bounds__(kWarps* kLanes, 1) slab_features(const SlabFeaturesParams p) {
   extern __shared__ uint4 shared[];
-  auto* staged =
-      reinterpret_cast<unsigned short*>(shared);  // [stage][row](high F', low F', 8; high, low of the gradient)
+  // [stage][row], of each row high and low halves of the directions, 8 apart, high and low ones of the gradient.
+  auto* staged = reinterpret_cast<unsigned short*>(shared);
   const int count = int(p.features_padded), stages = int(p.stages), of_directions = 2 * count + 8;
   const int of_row = of_directions + 2 * kGradient, of_stage = kTerms * of_row;
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;

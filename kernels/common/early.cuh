@@ -1,5 +1,4 @@
-// A kernel that may begin before the one in front of it has ended: from Hopper on, and where `Kernel::early` launched
-// it.
+// A kernel that may begin before the one in front of it has ended: from Hopper on, where `Kernel::early` launched it.
 #pragma once
 
 // The kernel behind this one may begin, as soon as all blocks of this one have come here.

@@ -60,6 +60,17 @@ def floors(batch: int, device: str) -> tuple[float, float] | None:
     return 1000 * max(products, directions, vertices), 1000 * max(2 * products, 2 * directions, 6 * vertices)
 
 
+def measured_if_it_fits(program: Program, batch: int, device: str, exact: dict[str, Tensor]) -> dict[str, Any]:
+    """As `measured`; nothing known of a program that the GPU's memory is too small for."""
+    try:
+        return measured(program, batch, device, exact)
+    except torch.OutOfMemoryError:
+        return {"forward": None, "both": None, "peak_mib": None, "error_um": None}
+    finally:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
 def measured(program: Program, batch: int, device: str, exact: dict[str, Tensor]) -> dict[str, Any]:
     """Milliseconds (median, deviation), peak memory and error of one program."""
     others = torch.cuda.memory_allocated() if device == "cuda" else 0  # models, its own too
@@ -136,7 +147,8 @@ def main() -> None:
         programs = all_programs(path, device, given.compiled)
         wanted = [n for n in programs if n == "smplx" or not given.only or any(part in n for part in given.only)]
         for batch in given.batches:
-            found = {n: measured(programs[n], batch, device, exact) for n in wanted}
+            torch.compiler.reset()  # or the compiler gives up after eight kinds of calls
+            found = {n: measured_if_it_fits(programs[n], batch, device, exact) for n in wanted}
             last, floor = found[wanted[-1]], floors(batch, device)
             for program, row in found.items():
                 rows.append({"bodies": batch, "program": program, **row, "floor": floor})
@@ -149,12 +161,15 @@ def main() -> None:
 
 def as_line(row: dict[str, Any], last: dict[str, Any]) -> str:
     """Of the Markdown table."""
+    cells = [row["bodies"], row["program"]]
+    if not row["forward"]:
+        return "| " + " | ".join([*map(str, cells), *("out of memory",) * 2, *("-",) * 5]) + " |"
     times = [row["forward"], row["both"]]
     floor = " / ".join(f"{f / t[0]:.0%}" for f, t in zip(row["floor"], times, strict=True)) if row["floor"] else "-"
-    ratios = " / ".join(f"{last[k][0] / row[k][0]:.1f}" for k in ("forward", "both"))
+    ratios = " / ".join(f"{last[k][0] / row[k][0]:.1f}" for k in ("forward", "both")) if last["forward"] else "-"
     peak = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-    cells = [
-        row["bodies"], row["program"], *(f"{t[0]:.3f} ({t[1]:.3f})" for t in times), floor,
+    cells += [
+        *(f"{t[0]:.3f} ({t[1]:.3f})" for t in times), floor,
         f"{1000 * row['bodies'] / times[0][0]:,.0f}", peak, f"{row['error_um']:.2f}", ratios,
     ]  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"

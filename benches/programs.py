@@ -145,10 +145,12 @@ def all_programs(path: Path, device: str, compiled: bool) -> dict[str, Program]:
         programs["avatorch, CUDA graph"] = Program(operator, captured=True)
         programs["expert's PyTorch, CUDA graph"] = Program(expert, captured=True)
     if compiled:
-        programs["avatorch, compiled"] = Program(torch.compile(operator, fullgraph=True))
-        programs["expert's PyTorch, compiled"] = Program(torch.compile(expert, fullgraph=True))
+        programs["avatorch, compiled"] = Program(torch.compile(operator, fullgraph=True, dynamic=False))
+        programs["expert's PyTorch, compiled"] = Program(torch.compile(expert, fullgraph=True, dynamic=False))
         if device != "cpu":
-            programs["expert's PyTorch, compiled, TF32"] = Program(torch.compile(expert, fullgraph=True), tf32=True)
+            programs["expert's PyTorch, compiled, TF32"] = Program(
+                torch.compile(expert, fullgraph=True, dynamic=False), tf32=True
+            )
     else:
         programs["expert's PyTorch"] = Program(expert)
     programs["eager PyTorch"] = Program(eager(model))
@@ -160,7 +162,9 @@ def all_programs(path: Path, device: str, compiled: bool) -> dict[str, Program]:
         if importlib.util.find_spec(name):
             run = make(path, device)
             if compiled and name == "smplfitter":
-                programs["smplfitter, compiled"] = Program(torch.compile(run), takes_expressions=expressions)
+                programs["smplfitter, compiled"] = Program(
+                    torch.compile(run, dynamic=False), takes_expressions=expressions
+                )
             else:
                 programs[name] = Program(run, takes_expressions=expressions)
     return programs

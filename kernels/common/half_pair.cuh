@@ -23,6 +23,23 @@ __device__ __forceinline__ HalfPair split(float x) {
   return {high, half_of(x - float_of(high))};
 }
 
+// Of two floats, the first one in the lower half of each word.
+struct HalfPairs {
+  unsigned high, low;
+};
+
+__device__ __forceinline__ unsigned halves_of(float first, float second) {
+  unsigned bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+}
+
+__device__ __forceinline__ HalfPairs split(float first, float second) {
+  const unsigned high = halves_of(first, second);
+  const float rest = first - float_of(static_cast<unsigned short>(high));
+  return {high, halves_of(rest, second - float_of(static_cast<unsigned short>(high >> 16)))};
+}
+
 // The power of two that brings `largest` into [2^12, 2^13); 1 for zero and for what is not finite.
 __device__ __forceinline__ float scale_for(float largest) {
   if (!(largest > 0.f && largest < __int_as_float(0x7f800000))) return 1.f;

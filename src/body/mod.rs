@@ -29,6 +29,8 @@ pub(crate) static PROGRAMS: &[&Program] = &[
     &skinning::PROGRAM,
     &slab::CORRECTIVES,
     &slab::SKINNING,
+    &slab::GROUP_SKINNING,
+    &slab::GROUP_POSED_GRADIENT,
     &slab::TRANSFORMS,
     &slab::POSED_GRADIENT,
     &slab::FEATURES_PROGRAM,

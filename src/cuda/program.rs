@@ -96,6 +96,11 @@ pub(crate) fn multiprocessors(device: usize) -> Result<u32> {
     Ok(unsafe { result::device::get_attribute(result::device::get(device as i32)?, COUNT)? } as u32)
 }
 
+/// Whether a device has the tensor cores that `kernels/common/group_products.cuh` is written for: Hopper's.
+pub(crate) fn has_group_products(device: usize) -> Result<bool> {
+    Ok(compute_capability(device)? == (9, 0))
+}
+
 /// The bytes of shared memory that one block of a device can have.
 pub(crate) fn shared_memory(device: usize) -> Result<u32> {
     use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED;

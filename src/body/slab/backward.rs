@@ -4,9 +4,9 @@ use tch::{Kind, Tensor};
 
 use super::super::skinning::Skin;
 use super::{
-    BACKWARD_LAUNCH, Block, FEATURES, FEATURES_GRADIENT, FEATURES_PROGRAM, FEATURES_ROWS, FEATURES_THREADS, JOINTS,
-    LANES, PART_THREADS, POSED_GRADIENT, Pair, SUMS, TRANSFORMS, TRANSFORMS_STEPS, TRANSFORMS_WARPS, address,
-    device_of, for_shapes, launches, padded, splits, transforms_step,
+    BACKWARD_LAUNCH, FEATURES, FEATURES_GRADIENT, FEATURES_PROGRAM, FEATURES_ROWS, FEATURES_THREADS, JOINTS, LANES,
+    Launch, PART_THREADS, POSED_GRADIENT, Pair, SUMS, TRANSFORMS, TRANSFORMS_STEPS, TRANSFORMS_WARPS, address,
+    device_of, launches, padded, splits, transforms_step,
 };
 use crate::cuda::{multiprocessors, shared_memory};
 use crate::torch::{Argument, Arguments};
@@ -230,12 +230,11 @@ fn through_posed(
     let device = device_of(asked.grad_vertices)?;
     let options = (Kind::Float, asked.grad_vertices.device());
     let shapes = asked.shapedirs.map_or(0, |dirs| dirs.size()[2]);
-    let block = Block::posed_gradient(shared_memory(device)?, shapes, skin);
-    let shares = splits(device, bodies.min(BACKWARD_LAUNCH), vertices, block.vertices())?;
+    let launch = Launch::posed_gradient(device, bodies.min(BACKWARD_LAUNCH), shapes, skin, args)?;
     let unit = Tensor::f_empty([bodies], options)?;
     let features =
         if asked.features { Some(Tensor::f_empty([bodies, 9 * (skin.joint_count - 1)], options)?) } else { None };
-    let shape = asked.shapedirs.map(|_| Tensor::f_empty([shares, bodies, shapes], options)).transpose()?;
+    let shape = asked.shapedirs.map(|_| Tensor::f_empty([launch.splits, bodies, shapes], options)).transpose()?;
     for (first, count) in launches(bodies, BACKWARD_LAUNCH) {
         let width = padded(count);
         let halves = Tensor::f_empty([pair.rows(), 2, width], (Kind::Half, options.1))?;
@@ -260,11 +259,9 @@ fn through_posed(
             joint_count: skin.joint_count,
             influences: skin.weights.size()[1],
             shape_count: shapes,
-            splits: shares,
+            splits: launch.splits,
         };
-        let blocks = (width / LANES * shares) as u32;
-        let kernel = POSED_GRADIENT.kernel(device, for_shapes(shapes), args.stream())?;
-        kernel.launch_if_any(blocks, 32 * block.warps, block.shared, &params, args.stream())?;
+        launch.run(count, &params, args)?;
         if let Some(out) = &features {
             features_gradient(pair, &halves, &unit, out, (first, count), args)?;
         }

@@ -4,8 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::super::skinning::{Skin, step};
 use super::{
-    Block, CORRECTIVES, CORRECTIVES_APART, CORRECTIVES_THREADS, LANES, LAUNCH, Pair, SKINNING, address, device_of,
-    for_shapes, launches, padded, splits,
+    CORRECTIVES, CORRECTIVES_APART, CORRECTIVES_THREADS, LANES, LAUNCH, Launch, Pair, address, device_of, launches,
+    padded,
 };
 use crate::Result;
 use crate::cuda::{multiprocessors, shared_memory};
@@ -94,14 +94,13 @@ pub(in crate::body) fn skinning(
     let empty = || Tensor::f_empty(size, (Kind::Float, transforms.device()));
     let vertices = empty()?;
     let kept = if keep { Some((empty()?, empty()?)) } else { None };
-    let block = Block::skinning(shared_memory(device)?, rest.shape.size()[1], skin);
     for (first, bodies) in launches(rest.bodies, LAUNCH) {
         let width = padded(bodies);
         let blend = match correctives {
             Some((pair, features)) => Some(product(pair, &features.halves.f_narrow(0, first, width)?, args)?),
             None => None,
         };
-        let splits = splits(device, bodies, skin.vertex_count(), block.vertices())?;
+        let launch = Launch::skinning(device, bodies, rest.shape.size()[1], skin, args)?;
         let params = SkinningParams {
             correctives: address(blend.as_ref()),
             direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
@@ -127,16 +126,9 @@ pub(in crate::body) fn skinning(
             joint_count: skin.joint_count,
             influences: skin.weights.size()[1],
             shape_count: rest.shape.size()[1],
-            splits,
+            splits: launch.splits,
         };
-        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?.early();
-        kernel.launch_if_any(
-            (width / LANES * splits) as u32,
-            32 * block.warps,
-            block.shared,
-            &params,
-            args.stream(),
-        )?;
+        launch.run(bodies, &params, args)?;
     }
     Ok((vertices, kept))
 }

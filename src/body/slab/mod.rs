@@ -12,8 +12,8 @@ mod forward;
 use tch::{Device, Kind, Tensor};
 
 use super::skinning::Skin;
-use crate::cuda::{Program, multiprocessors, shared_memory};
-use crate::torch::Argument;
+use crate::cuda::{Kernel, Program, has_group_products, multiprocessors, shared_memory};
+use crate::torch::{Argument, Arguments};
 use crate::{Error, Result};
 pub(super) use backward::{Asked, ByJoint, backward};
 pub(super) use forward::{Features, Rest, skinning};
@@ -22,6 +22,23 @@ pub(super) static SKINNING: Program = Program::new(
     "body/slab_skinning.cu",
     &["slab_skinning<0>", "slab_skinning<3>", "slab_skinning<5>", "slab_skinning<6>"],
 );
+/// The same for Hopper, where the sums over joints are products on tensor cores.
+pub(super) static GROUP_SKINNING: Program = Program::new(
+    "body/group_skinning.cu",
+    &["group_skinning<0>", "group_skinning<3>", "group_skinning<5>", "group_skinning<6>"],
+);
+pub(super) static GROUP_POSED_GRADIENT: Program = Program::new(
+    "body/group_posed_gradient.cu",
+    &["group_posed_gradient<0>", "group_posed_gradient<3>", "group_posed_gradient<5>", "group_posed_gradient<6>"],
+);
+/// Bodies, vertices and joints at most, and threads, of a block there; `kBodies` and so on in `group.cuh`.
+const GROUP: i64 = 16;
+const GROUP_VERTICES: i64 = 64;
+const GROUP_JOINTS: i64 = 64;
+const GROUP_THREADS: u32 = 128;
+/// Bytes of shared memory of each instance, `GroupMemory` in the two kernels.
+const GROUP_SKINNING_SHARED: [u32; 4] = [96_160, 106_144, 112_800, 116_128];
+const GROUP_GRADIENT_SHARED: [u32; 4] = [82_768, 91_984, 98_128, 101_200];
 /// Shape coefficients that these and those of POSED_GRADIENT are compiled for.
 const SHAPES: [i64; 4] = [0, 12, 20, 24];
 
@@ -138,6 +155,80 @@ pub(super) fn serves(bodies: i64, shapes: i64, skin: &Skin) -> Result<bool> {
     let memory = shared_memory(device)?;
     let few = [Block::skinning(memory, shapes, skin), Block::posed_gradient(memory, shapes, skin)];
     Ok(transforms_step(memory).1 <= memory && few.iter().all(|block| block.warps >= FEWEST_WARPS))
+}
+
+/// Which kernel serves some bodies, and how.
+struct Launch {
+    kernel: Kernel,
+    threads: u32,
+    shared: u32,   // bytes
+    of_block: i64, // bodies
+    splits: i64,   // blocks that share the vertices of the same bodies
+}
+
+impl Launch {
+    /// Of `slab_skinning` or `group_skinning`.
+    fn skinning(device: usize, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
+        let groups = (&GROUP_SKINNING, GROUP_SKINNING_SHARED);
+        if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
+            return Ok(launch.early());
+        }
+        let block = Block::skinning(shared_memory(device)?, shapes, skin);
+        Ok(Self::in_slabs(&SKINNING, &block, device, bodies, shapes, skin, args)?.early())
+    }
+
+    /// Of `slab_posed_gradient` or `group_posed_gradient`.
+    fn posed_gradient(device: usize, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
+        let groups = (&GROUP_POSED_GRADIENT, GROUP_GRADIENT_SHARED);
+        if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
+            return Ok(launch);
+        }
+        let block = Block::posed_gradient(shared_memory(device)?, shapes, skin);
+        Self::in_slabs(&POSED_GRADIENT, &block, device, bodies, shapes, skin, args)
+    }
+
+    fn in_groups(
+        (program, shared): (&Program, [u32; 4]),
+        device: usize,
+        bodies: i64,
+        shapes: i64,
+        skin: &Skin,
+        args: &Arguments,
+    ) -> Result<Option<Self>> {
+        if !has_group_products(device)? || skin.joint_count > GROUP_JOINTS {
+            return Ok(None);
+        }
+        let groups = padded(bodies) / GROUP;
+        let tiles = (skin.vertex_count() + GROUP_VERTICES - 1) / GROUP_VERTICES;
+        let splits = (2 * i64::from(multiprocessors(device)?) / groups).clamp(1, tiles.max(1));
+        let instance = for_shapes(shapes);
+        let kernel = program.kernel(device, instance, args.stream())?;
+        Ok(Some(Self { kernel, threads: GROUP_THREADS, shared: shared[instance], of_block: GROUP, splits }))
+    }
+
+    fn in_slabs(
+        program: &Program,
+        block: &Block,
+        device: usize,
+        bodies: i64,
+        shapes: i64,
+        skin: &Skin,
+        args: &Arguments,
+    ) -> Result<Self> {
+        let splits = splits(device, bodies, skin.vertex_count(), block.vertices())?;
+        let kernel = program.kernel(device, for_shapes(shapes), args.stream())?;
+        Ok(Self { kernel, threads: 32 * block.warps, shared: block.shared, of_block: LANES, splits })
+    }
+
+    fn early(self) -> Self {
+        Self { kernel: self.kernel.early(), ..self }
+    }
+
+    /// For so many bodies, which may be fewer than those it was made for.
+    fn run<P>(&self, bodies: i64, params: &P, args: &Arguments) -> Result<()> {
+        let blocks = (padded(bodies) / self.of_block * self.splits) as u32;
+        self.kernel.launch_if_any(blocks, self.threads, self.shared, params, args.stream())
+    }
 }
 
 /// The shape of a launch of `slab_skinning` or `slab_posed_gradient`.

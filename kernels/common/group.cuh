@@ -1,0 +1,192 @@
+// A group: 16 bodies. Of 64 vertices at a time, the sums of transforms over joints are products of the weights with
+// them: all joints count, up to 64, most with weight zero. Both factors are pairs of halves (half_pair.cuh).
+#pragma once
+#include "common/copy_later.cuh"
+#include "common/group_products.cuh"
+#include "common/half_pair.cuh"
+#include "common/slab.cuh"
+
+constexpr int kBodies = 16, kVertices = 64, kJoints = 64, kThreads = 128;
+constexpr int kCoordinates = 3 * kVertices;  // of a tile
+constexpr int kStaged = kCoordinates + 2;    // floats from one body's coordinates to the next, for different banks
+
+// The thread's place among the bodies of a group, such that those of four neighbouring bodies lie in different banks.
+__device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + body / 4; }
+
+// Reads now, however long the numbers are then kept.
+__device__ __forceinline__ float4 read_now(const float* from) {
+  float4 four;
+  asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
+               : "l"(from));
+  return four;
+}
+
+// Copies a body's coordinates of a tile, `count` of them, between memory and shared memory by `copy(to, from)`; `row`
+// is the one in memory, of which a warp meets whole lines: `in_lines`, with addresses that differ by constants.
+template <class From, class To, class Copy>
+__device__ __forceinline__ void copy_coordinates(To* to, const From* from, const float* row, int lane, int count,
+                                                 const Copy& copy) {
+  const int first = lane - int(reinterpret_cast<unsigned long long>(row) / sizeof(float) % kLanes);
+  if (count == kCoordinates) {
+    const int wrapped = first < 0 ? first + kCoordinates : first;
+    copy(to + wrapped, from + wrapped);
+    to += first, from += first;
+#pragma unroll
+    for (int i = kLanes; i < kCoordinates; i += kLanes) copy(to + i, from + i);
+  } else {
+#pragma unroll 1
+    for (int i = (first + kLanes) % kLanes; i < count; i += kLanes) copy(to + i, from + i);
+  }
+}
+
+// Starts to copy the shape directions of a tile to [coordinate][kColumns], in shared memory that was zero.
+template <int kColumns, class P>
+__device__ __forceinline__ void fetch_shapedirs(const P& p, int tile, float* to) {
+  const int columns = int(p.shape_count), rows = min(kCoordinates, 3 * int(p.vertex_count) - kCoordinates * tile);
+  const float* from = p.shapedirs + (long long)kCoordinates * tile * columns;
+  if (columns == kColumns && reinterpret_cast<unsigned long long>(from) % 16 == 0) {
+    constexpr int kFours = kCoordinates * kColumns / 4;
+#pragma unroll
+    for (int i = 0; i < kFours; i += kThreads) {
+      const int four = i + int(threadIdx.x);
+      if (four < rows * (kColumns / 4))
+        copy_later(reinterpret_cast<float4*>(to) + four, reinterpret_cast<const float4*>(from) + four);
+    }
+  } else {
+    for (int i = threadIdx.x; i < rows * columns; i += kThreads)
+      copy_later(to + i / columns * kColumns + i % columns, from + i);
+  }
+}
+
+// The weights of a tile's vertices as halves in shared memory, each row in a unit of its own.
+struct GroupWeights {
+  static constexpr int kHalves = kVertices * kJoints;
+  unsigned short* pair;  // [high, low] of a matrix [vertex][joint]
+  float* unit;           // [vertex]
+
+  // What a thread reads of its vertex ahead of `fill`: the first weights, mostly all. Beyond the last vertex there are
+  // none.
+  struct Row {
+    static constexpr int kFour = 4;
+    const float* weights;
+    const int* joints;
+    int count;
+    float weight[kFour];
+    unsigned joint[kFour];
+
+    template <class P>
+    __device__ __forceinline__ Row(const P& p, int tile) {
+      const long long vertex = (long long)kVertices * tile + threadIdx.x % kVertices;
+      count = vertex < p.vertex_count ? int(p.influences) : 0;
+      weights = p.weights + vertex * p.influences;
+      joints = p.joints + vertex * p.influences;
+      read(0);
+    }
+    __device__ __forceinline__ void read(int k) {
+#pragma unroll
+      for (int i = 0; i < kFour; ++i) {
+        weight[i] = k + i < count ? __ldg(weights + k + i) : 0.f;
+        joint[i] = k + i < count ? unsigned(__ldg(joints + k + i)) : kJoints;
+      }
+    }
+  };
+
+  // A thread writes the high or the low halves of a row.
+  __device__ __forceinline__ void fill(Row read) const {
+    const int row = threadIdx.x % kVertices;
+    const bool is_low = threadIdx.x >= kVertices;
+    unsigned short* own = pair + (is_low ? kHalves : 0) + place_of(row, 0);
+#pragma unroll
+    for (int eight = 0; eight < kTermEights; ++eight)
+      *reinterpret_cast<uint4*>(own + eight * kTileHalves) = make_uint4(0, 0, 0, 0);
+    float largest = 0.f;
+#pragma unroll
+    for (int i = 0; i < Row::kFour; ++i) largest = fmaxf(largest, fabsf(read.weight[i]));
+#pragma unroll 1
+    for (int k = Row::kFour; k < read.count; ++k) largest = fmaxf(largest, fabsf(__ldg(read.weights + k)));
+    const float scale = scale_for(largest);
+    const auto write = [&] {
+#pragma unroll
+      for (int i = 0; i < Row::kFour; ++i) {
+        const HalfPair halves = split(scale * read.weight[i]);
+        if (read.joint[i] < kJoints) own[place_of(0, int(read.joint[i]))] = is_low ? halves.low : halves.high;
+      }
+    };
+    write();
+#pragma unroll 1
+    for (int k = Row::kFour; k < read.count; k += Row::kFour) {
+      read.read(k);
+      write();
+    }
+    if (!is_low) unit[row] = 1.f / scale;
+  }
+};
+
+// What a thread reads of a group's transforms: the rows of one body and every eighth joint, all at once.
+struct GroupRows {
+  static constexpr int kApart = kThreads / kBodies, kOwn = kJoints / kApart;
+  int body, count;  // of its joints
+  float4 rows[kOwn][3];
+
+  __device__ __forceinline__ GroupRows(const float* transforms, int body, int joint_count) : body(body) {
+    const int first = threadIdx.x / kBodies;
+    count = (joint_count - first + kApart - 1) / kApart;
+    const auto* from = reinterpret_cast<const float4*>(transforms) + 4 * first;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+#pragma unroll
+      for (int r = 0; r < 3; ++r) rows[i][r] = i < count ? from[4 * kApart * i + r] : make_float4(0.f, 0.f, 0.f, 0.f);
+    }
+  }
+  // Calls `found(joint, row of the matrix, numbers)`.
+  template <class Found>
+  __device__ __forceinline__ void each(const Found& found) const {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+#pragma unroll
+      for (int r = 0; r < 3; ++r) {
+        if (i < count) found(int(threadIdx.x) / kBodies + kApart * i, r, rows[i][r]);
+      }
+    }
+  }
+};
+
+// Transforms, or parts of them, of a group's bodies as halves in shared memory: `Numbers` of each, a matrix
+// [number][body][joint].
+template <int Numbers>
+struct GroupTransforms {
+  static constexpr int kHalves = Numbers * kBodies * kJoints;
+  unsigned short* pair;  // [high, low]
+  // d = weights . transforms, in their units. Small products first, since tensor cores round down.
+  __device__ __forceinline__ void blend(float (&d)[8 * Numbers], const GroupWeights& weights, int joint_count) const {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    const unsigned a = described(weights.pair), b = described(pair);
+    constexpr unsigned kLowA = 2 * GroupWeights::kHalves >> 4, kLowB = 2 * kHalves >> 4;
+    begin_products();
+    const auto add = [&](unsigned a, unsigned b, bool is_first) {
+#pragma unroll
+      for (int step = 0; step < kJoints / 16; ++step) {
+        if (16 * step < joint_count)
+          multiply_add(d, a + kDescribedStep * step, b + kDescribedStep * step, !is_first || step > 0);
+      }
+    };
+    add(a + kLowA, b, true);
+    add(a, b + kLowB, false);
+    add(a, b, false);
+    end_products();
+#endif
+  }
+  // A number of a thread's blended transforms: of the vertex 16 warp + g, or 8 more, and body 4 t + `body`.
+  __device__ __forceinline__ static float number(const float (&d)[8 * Numbers], int number, int more, int body) {
+    return d[4 * (2 * number + body / 2) + 2 * more + body % 2];
+  }
+  // Columns are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t + 3.
+  __device__ __forceinline__ void set(int number, int body, int joint, float value) const {
+    const HalfPair halves = split(value);
+    const int column = body / 2 % 2 * 8 + body / 4 * 2 + body % 2;
+    const int place = place_of(number * kBodies + column, joint);
+    pair[place] = halves.high;
+    pair[kHalves + place] = halves.low;
+  }
+};

@@ -1,6 +1,7 @@
 //! Many bodies at once on a GPU, in float32: a slab is 32 of them, one in each lane of a warp. The pose correctives and
 //! their gradient are products on tensor cores: both factors are split into two halves (`smplx::prepare` did so with the
-//! model's), three products of halves make up for one of floats, and the sums are float32.
+//! model's), three products of halves make up for one of floats, and the sums are float32. What was prepared to be fast
+//! has the high halves alone, and one product of them.
 //!
 //! Forward: `pose` (which also splits the features) -> product (`slab_correctives` for few bodies) -> `slab_skinning`.
 //! Backward: `slab_transforms` -> `slab_posed_gradient` -> product -> `slab_features_gradient` -> `slab_sums` ->
@@ -27,23 +28,41 @@ const SHAPES: [i64; 4] = [0, 12, 20, 24];
 
 pub(super) static TRANSFORMS: Program =
     Program::new("body/slab_transforms.cu", &["slab_transforms<64>", "slab_transforms<128>"]);
-pub(super) static POSED_GRADIENT: Program = Program::new(
-    "body/slab_posed_gradient.cu",
-    &[
-        "slab_posed_gradient<0>",
-        "slab_posed_gradient<3>",
-        "slab_posed_gradient<5>",
-        "slab_posed_gradient<6>",
-        "slab_features_gradient",
-    ],
-);
+/// As all that is compiled for three products and for one: in two programs, so that who is not fast compiles no more.
+pub(super) static POSED_GRADIENT: [Program; 2] = [
+    Program::new(
+        "body/slab_posed_gradient.cu",
+        &[
+            "slab_posed_gradient<0, 2>",
+            "slab_posed_gradient<3, 2>",
+            "slab_posed_gradient<5, 2>",
+            "slab_posed_gradient<6, 2>",
+            "slab_features_gradient",
+        ],
+    ),
+    Program::new(
+        "body/slab_posed_gradient.cu",
+        &[
+            "slab_posed_gradient<0, 1>",
+            "slab_posed_gradient<3, 1>",
+            "slab_posed_gradient<5, 1>",
+            "slab_posed_gradient<6, 1>",
+            "slab_features_gradient",
+        ],
+    ),
+];
 const FEATURES_GRADIENT: usize = 4; // position in POSED_GRADIENT
-pub(super) static CORRECTIVES: Program = Program::new("body/slab_correctives.cu", &["slab_correctives"]);
+pub(super) static CORRECTIVES: [Program; 2] = [
+    Program::new("body/slab_correctives.cu", &["slab_correctives<3>"]),
+    Program::new("body/slab_correctives.cu", &["slab_correctives<1>"]),
+];
 const CORRECTIVES_THREADS: u32 = 512;
 /// Halves between two bodies' features in its shared memory, `kApart` there.
 const CORRECTIVES_APART: i64 = 32;
-pub(super) static FEATURES_PROGRAM: Program =
-    Program::new("body/slab_features.cu", &["slab_features<1>", "slab_features<2>", "slab_features<4>"]);
+pub(super) static FEATURES_PROGRAM: [Program; 2] = [
+    Program::new("body/slab_features.cu", &["slab_features<1, 3>", "slab_features<2, 3>", "slab_features<4, 3>"]),
+    Program::new("body/slab_features.cu", &["slab_features<1, 1>", "slab_features<2, 1>", "slab_features<4, 1>"]),
+];
 /// Features for which the last of these is compiled.
 const FEATURES: i64 = 4 * 16 * 16;
 const FEATURES_THREADS: u32 = 512;
@@ -80,9 +99,10 @@ const STAGED: i64 = 3 * TILE * (LANES + 1);
 
 /// Pose directions split into halves, by `smplx::prepare`.
 pub(super) struct Pair {
-    halves: Tensor, // [chunks, N, 3, F'] halves: high, low, high; N' = chunks N coordinates, padded
+    halves: Tensor, // [chunks, N, 3, F'] halves: high, low, high; or [chunks, N, 1, F'], high; N' = chunks N
     units: Tensor,  // [2]: what an entry is worth, and the largest sum of a vertex's absolute weights
-    chunks: i64,    // of N', summed apart
+    chunks: i64,    // of the padded coordinates N', summed apart
+    products: i64,  // 3, or 1 where it is to be fast
 }
 
 impl Pair {
@@ -96,7 +116,9 @@ impl Pair {
         if halves.tensor.numel() == 0 || !matches!(halves.tensor.device(), Device::Cuda(_)) {
             return Ok(None);
         }
-        let chunks = halves.shape(&[-1, -1, 3, -1])?.tensor.size()[0];
+        let &[chunks, _, products @ (1 | 3), _] = halves.tensor.size().as_slice() else {
+            return Err(halves.wrong_shape("[*, *, 3, *], or [*, *, 1, *] of what was prepared to be fast"));
+        };
         let units = units.real()?.same_device(halves)?.shape(&[2])?.contiguous()?;
         if halves.tensor.kind() != Kind::Half || units.kind() != Kind::Float {
             // A module that changed its dtype since: the split is for float32 alone.
@@ -105,7 +127,7 @@ impl Pair {
         let dense = halves.contiguous()?;
         // Kernels read sixteen bytes at once.
         let is_aligned = (dense.data_ptr() as u64).is_multiple_of(16);
-        let pair = Self { halves: if is_aligned { dense } else { dense.f_alias_copy()? }, units, chunks };
+        let pair = Self { halves: if is_aligned { dense } else { dense.f_alias_copy()? }, units, chunks, products };
         let is_padded = pair.rows() % 16 == 0 && pair.features() % 64 == 0;
         if !is_padded || pair.rows() < 3 * vertices || pair.features() < 9 * (joints - 1) {
             return Err(halves.wrong_shape("those that smplx::prepare made for this model"));
@@ -125,6 +147,16 @@ impl Pair {
 
     fn chunk(&self) -> i64 {
         self.halves.size()[1]
+    }
+
+    /// Halves of a number: `halves_for` in `kernels/common/half_products.cuh`.
+    fn parts(&self) -> i64 {
+        if self.products == 3 { 2 } else { 1 }
+    }
+
+    /// The one for it of two programs.
+    fn program(&self, programs: &'static [Program; 2]) -> &'static Program {
+        &programs[usize::from(self.products == 1)]
     }
 }
 

@@ -43,8 +43,8 @@ def random_inputs(batch: int, device: str) -> list[Tensor]:
     return [(scale * torch.randn(batch, size, generator=g)).to(device) for size, scale in sizes]
 
 
-def floors(batch: int, device: str) -> tuple[float, float] | None:
-    """The least milliseconds of a forward pass, and of both: known products, known bytes.
+def floors(batch: int, device: str, of_halves: int) -> tuple[float, float] | None:
+    """The least milliseconds of a forward pass, and of both: known bytes, and so many known products of halves.
 
     On a CPU nothing is known, and torch's BLAS stands in.
     """
@@ -54,8 +54,8 @@ def floors(batch: int, device: str) -> tuple[float, float] | None:
         return product, 2 * product
     if "H200" not in torch.cuda.get_device_name():
         return None
-    products = batch * 3 * 2 * POSE_DIRECTIONS / TENSOR_CORES
-    directions = 4 * POSE_DIRECTIONS / BANDWIDTH
+    products = batch * of_halves * 2 * POSE_DIRECTIONS / TENSOR_CORES
+    directions = (4 if of_halves == 3 else 2) * POSE_DIRECTIONS / BANDWIDTH
     vertices = batch * 4 * 31425 / BANDWIDTH
     return 1000 * max(products, directions, vertices), 1000 * max(2 * products, 2 * directions, 6 * vertices)
 
@@ -149,9 +149,10 @@ def main() -> None:
         for batch in given.batches:
             torch.compiler.reset()  # or the compiler gives up after eight kinds of calls
             found = {n: measured_if_it_fits(programs[n], batch, device, exact) for n in wanted}
-            last, floor = found[wanted[-1]], floors(batch, device)
+            last = found[wanted[-1]]
+            floor = {products: floors(batch, device, products) for products in {programs[n].products for n in wanted}}
             for program, row in found.items():
-                rows.append({"bodies": batch, "program": program, **row, "floor": floor})
+                rows.append({"bodies": batch, "program": program, **row, "floor": floor[programs[program].products]})
                 print(as_line(rows[-1], last), flush=True)
         rate = joints_a_second(path, device)
     print(f"\nJoints without a mesh: {rate:,.0f} bodies/s")

@@ -27,12 +27,16 @@ Vertices = Callable[[Tensor, Tensor, Tensor], Tensor]  # [B, C], [B, 3 J], [B, 3
 
 @dataclass(frozen=True)
 class Program:
-    """`run` computes vertices; within `setting`, if there is one, and as a CUDA graph where `captured`."""
+    """`run` computes vertices; within `setting`, if there is one, and as a CUDA graph where `captured`.
+
+    The pose blend is `products` of halves, where tensor cores compute it.
+    """
 
     run: Vertices
     tf32: bool = False
     captured: bool = False
     takes_expressions: bool = True
+    products: int = 3
 
     @contextlib.contextmanager
     def setting(self) -> Iterator[None]:
@@ -68,11 +72,11 @@ def model_tensors(path: Path, dtype: torch.dtype, device: str) -> dict[str, Tens
     return tensors | {"shapedirs": tensors["shapedirs"][:, :, COLUMNS].contiguous()}
 
 
-def ours(model: dict[str, Tensor]) -> Vertices:
+def ours(model: dict[str, Tensor], fast: bool = False) -> Vertices:
     """The operator, prepared; intermediates are kept where a backward pass follows."""
     prepared = torch.ops.smplx.prepare(
         model["v_template"], model["shapedirs"], model["J_regressor"], model["parents"], model["lbs_weights"],
-        posedirs=model["posedirs"],
+        posedirs=model["posedirs"], fast=fast,
     )  # fmt: skip
 
     def run(shape: Tensor, pose: Tensor, transl: Tensor) -> Tensor:
@@ -142,7 +146,10 @@ def all_programs(path: Path, device: str, compiled: bool) -> dict[str, Program]:
     operator = ours(model)
     programs, expert = {"avatorch": Program(operator)}, ExpertBody(**model)
     if device != "cpu":
+        faster = ours(model, fast=True)
         programs["avatorch, CUDA graph"] = Program(operator, captured=True)
+        programs["avatorch, fast"] = Program(faster, products=1)
+        programs["avatorch, fast, CUDA graph"] = Program(faster, captured=True, products=1)
         programs["expert's PyTorch, CUDA graph"] = Program(expert, captured=True)
     if compiled:
         programs["avatorch, compiled"] = Program(torch.compile(operator, fullgraph=True, dynamic=False))

@@ -32,8 +32,11 @@ def main(parts: set[str], types: set[str], tensor_cores: bool) -> None:
             bodies(dtype)
         if "slabs" in parts and dtype == torch.float32:
             for model in rigs(dtype):
-                if tensor_cores or model.posedirs is None:
+                if model.posedirs is None:
                     in_slabs(model)
+                elif tensor_cores:
+                    in_slabs(model)
+                    in_slabs(model, fast=True)
             if tensor_cores:
                 in_slabs(rig(700, 24, 12, 6).to("cuda", dtype), ((1100, False),))  # several runs of vertices to a block
         if "mel" in parts:
@@ -108,9 +111,9 @@ def run(model, prepared, matrices: bool) -> None:  # type: ignore[no-untyped-def
     torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
 
 
-def in_slabs(model: Rig, batches: tuple[tuple[int, bool], ...] = ((16, False), (45, True))) -> None:
+def in_slabs(model: Rig, batches: tuple[tuple[int, bool], ...] = ((16, False), (45, True)), fast: bool = False) -> None:
     """So many bodies that they are taken in slabs."""
-    prepared = model.prepared()
+    prepared = model.prepared(fast)
     for bodies, matrices in batches:
         inputs = {name: tensor.requires_grad_() for name, tensor in model.inputs(bodies, matrices=matrices).items()}
         arguments = (

@@ -15,10 +15,11 @@ struct GroupMemory {
   float unit[kBodies];   // what brings a body's sums there from the units of its rotations
   int largest[kBodies];  // the bits of the largest absolute number of the rotations
 };
-static_assert(sizeof(GroupMemory<0>) == 82768 && sizeof(GroupMemory<5>) == 98128, "`GROUP_GRADIENT` in slab/mod.rs");
-static_assert(kThreads / kLanes <= 4, "the warps' sums of four columns fit where a gradient was");
+static_assert(sizeof(GroupMemory<0>) == 82768 && sizeof(GroupMemory<3>) == 91984 && sizeof(GroupMemory<5>) == 98128,
+              "`GROUP_GRADIENT_SHARED` in slab/mod.rs has the same numbers");
 
-template <int ShapeFours>
+// M^T grad_vertices as `Halves` halves, 2 or 1 of each, and what of it reaches the shape coefficients.
+template <int ShapeFours, int Halves>
 __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPosedGradientParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   using Memory = GroupMemory<ShapeFours>;
@@ -35,14 +36,9 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
   const GroupTransforms<9> rotations{memory.rotations};
 
   const auto fetch_gradient = [&](int tile) {
-    const int count = min(kCoordinates, size - kCoordinates * tile);
-#pragma unroll
-    for (int i = 0; i < kBodies; i += kThreads / kLanes) {
-      const int body = i + warp;
-      const float* row = p.grad_vertices + body_of(body) * size + kCoordinates * tile;
-      const auto copy = [](float* to, const float* from) { copy_later(to, from); };
-      copy_coordinates(memory.gradient + body * kStaged, row, row, lane, count, copy);
-    }
+    const float* rows = p.grad_vertices + (p.first_body + group) * size + kCoordinates * tile;
+    copy_coordinates(memory.gradient, rows, size, min(kCoordinates, size - kCoordinates * tile), int(p.bodies - group),
+                     [](float* staged, const float* row) { copy_later(staged, row); });
   };
   const auto fetch_directions = [&](int tile) {
     if (p.shapedirs) fetch_shapedirs<kColumns>(p, tile, memory.directions);
@@ -103,20 +99,20 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
       const int more = i / 4, b = i % 4;
       const float unit = memory.weight_unit[tile % 2][own + 8 * more] * memory.unit[place_of_body(4 * t + b)];
       const auto number = [&](int n) { return GroupTransforms<9>::number(blended, n, more, b); };
-      const float x = gradient[3 * more][b], y = gradient[3 * more + 1][b], z = gradient[3 * more + 2][b];
+      const float x = unit * gradient[3 * more][b], y = unit * gradient[3 * more + 1][b],
+                  z = unit * gradient[3 * more + 2][b];
 #pragma unroll
-      for (int r = 0; r < 3; ++r)
-        gradient[3 * more + r][b] = unit * (number(r) * x + number(3 + r) * y + number(6 + r) * z);
+      for (int r = 0; r < 3; ++r) gradient[3 * more + r][b] = number(r) * x + number(3 + r) * y + number(6 + r) * z;
     }
-    unsigned short* pairs = p.pair + 2ll * (kCoordinates * tile + row_of(0)) * p.width + group + 4 * t;
+    unsigned short* pairs = p.pair + (long long)Halves * (kCoordinates * tile + row_of(0)) * p.width + group + 4 * t;
 #pragma unroll
     for (int i = 0; i < 6; ++i) {
       const int row = kCoordinates * tile + row_of(i);
-      unsigned short* pair = pairs + 2 * (row_of(i) - row_of(0)) * p.width;
+      unsigned short* pair = pairs + Halves * (row_of(i) - row_of(0)) * p.width;
       const HalfPairs first = split(gradient[i][0], gradient[i][1]), second = split(gradient[i][2], gradient[i][3]);
       if (row < size) {
         *reinterpret_cast<uint2*>(pair) = make_uint2(first.high, second.high);
-        *reinterpret_cast<uint2*>(pair + p.width) = make_uint2(first.low, second.low);
+        if (Halves == 2) *reinterpret_cast<uint2*>(pair + p.width) = make_uint2(first.low, second.low);
       }
 #pragma unroll
       for (int c = 0; c < kColumns; c += 4) {
@@ -138,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
   }
   copied();
   if (share == 0) {  // what pads the rows is zero
-    for (long long i = size * 2ll * kBodies + thread; i < p.rows * 2 * kBodies; i += kThreads)
+    for (long long i = size * (long long)Halves * kBodies + thread; i < p.rows * Halves * kBodies; i += kThreads)
       p.pair[i / kBodies * p.width + group + i % kBodies] = 0;
   }
   if (!p.grad_shape) return;

@@ -25,7 +25,8 @@ struct GroupMemory {
   GroupBody bodies[kBodies];
 };
 
-static_assert(sizeof(GroupMemory<0>) == 96160 && sizeof(GroupMemory<5>) == 112800, "`GROUP_SHARED` in slab/mod.rs");
+static_assert(sizeof(GroupMemory<0>) == 96160 && sizeof(GroupMemory<3>) == 106144 && sizeof(GroupMemory<5>) == 112800,
+              "`GROUP_SKINNING_SHARED` in slab/mod.rs has the same numbers");
 
 template <int ShapeFours>
 __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinningParams p) {
@@ -98,15 +99,9 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
     for (int i = 0; i < 24; ++i) memory.staged[(4 * t + i % 4) * kStaged + row_of(i / 4)] = coordinates[i / 4][i % 4];
   };
   const auto store = [&](float* out, int tile) {
-    const int count = min(kCoordinates, size - kCoordinates * tile);
     float* rows = out + (p.first_body + group) * size + kCoordinates * tile;
-    const auto copy = [](float* to, const float* from) { *to = *from; };
-#pragma unroll
-    for (int i = 0; i < kBodies; i += kThreads / kLanes) {
-      const int body = i + warp;
-      float* row = rows + (long long)body * size;
-      if (group + body < p.bodies) copy_coordinates(row, memory.staged + body * kStaged, row, lane, count, copy);
-    }
+    copy_coordinates(memory.staged, rows, size, min(kCoordinates, size - kCoordinates * tile), int(p.bodies - group),
+                     [](const float* staged, float* row) { *row = *staged; });
   };
   for (int tile = first; tile < last; ++tile) {
     copied();
@@ -122,9 +117,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
     const GroupWeights::Row next(p, tile + 1);
     float blended[96];
     transforms.blend(blended, weights(tile), joint_count);
-    float posed[6][4];
-#pragma unroll
-    for (int i = 0; i < 24; ++i) posed[i / 4][i % 4] = memory.base[row_of(i / 4)];
+    float posed[6][4] = {};
 #pragma unroll
     for (int c = 0; c < kColumns; c += 4) {
       float4 coefficient[4];
@@ -145,6 +138,8 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
         }
       }
     }
+#pragma unroll
+    for (int i = 0; i < 24; ++i) posed[i / 4][i % 4] += memory.base[row_of(i / 4)];
     if (p.v_shaped) {
       stage(posed);
       __syncthreads();
@@ -177,10 +172,11 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
       const float unit = memory.weight_unit[tile % 2][own + 8 * more];
       const float rotation = unit * body.rotation_unit, shift = unit * body.shift_unit;
       const auto number = [&](int n) { return GroupTransforms<12>::number(blended, n, more, b); };
-      const float x = posed[3 * more][b], y = posed[3 * more + 1][b], z = posed[3 * more + 2][b];
+      const float x = rotation * posed[3 * more][b], y = rotation * posed[3 * more + 1][b],
+                  z = rotation * posed[3 * more + 2][b];
 #pragma unroll
       for (int r = 0; r < 3; ++r)
-        posed[3 * more + r][b] = rotation * (number(4 * r) * x + number(4 * r + 1) * y + number(4 * r + 2) * z) +
+        posed[3 * more + r][b] = number(4 * r) * x + number(4 * r + 1) * y + number(4 * r + 2) * z +
                                  (shift * number(4 * r + 3) + body.transl[r]);
     }
     stage(posed);

@@ -16,7 +16,7 @@ struct PoseParams {
   void* rot_mats;             // [B, J, 3, 3]
   void* joints;               // [B, J, 3], rest joints
   void* features;             // [B, J - 1, 3, 3], rotation minus identity, or null
-  unsigned short* halves;     // [B.., 3, F'], the features in units below as halves: low, high, high; or null
+  unsigned short* halves;     // [B.., products, F'], the features in units below as halves, or null
   float* feature_unit;        // [B], with the above
   void* posed;                // [B, J, 3]
   void* transforms;           // [B, J, 4, 4]
@@ -28,9 +28,10 @@ struct PoseParams {
   long long joint_count;
   long long shape_count;  // C
   long long matrices;     // 1 when the pose is given as matrices
+  long long products;     // of halves: 3, or 1 of the high ones alone
   long long padded;       // F'
 };
-static_assert(sizeof(PoseParams) == 23 * 8, "the twin in pose.rs has the same fields");
+static_assert(sizeof(PoseParams) == 24 * 8, "the twin in pose.rs has the same fields");
 
 template <class T>
 __device__ void local_rotations(const PoseParams& p, long long body, const ChainMemory<T>& memory) {
@@ -60,7 +61,8 @@ __device__ void store_rotations(const PoseParams& p, long long body, const Chain
   });
 }
 
-// The features of a body as pairs of halves, in the order in which they meet the model's: high, low, high.
+// The features of a body as pairs of halves: low, high, high, in the order in which they meet the model's, which are
+// high, low, high; or the high ones alone.
 template <class T>
 __device__ void features_in_halves(const PoseParams& p, long long body, const ChainMemory<T>& memory) {
   __shared__ float largest_of[8];  // warps: a block of this kernel has at most 256 threads
@@ -75,13 +77,13 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const Ch
   __syncthreads();
   for (int warp = 0; warp < int(blockDim.x / 32); ++warp) largest = fmaxf(largest, largest_of[warp]);
   const float scale = scale_for(largest);
-  unsigned short* halves = p.halves + body * 3 * p.padded;
+  unsigned short* halves = p.halves + body * p.products * p.padded;
   for (int i = threadIdx.x; i < p.padded; i += blockDim.x) {
     const int entry = i + 9;
     const HalfPair pair =
         i < count ? split(scale * float(feature_of(entry, memory.local[entry / 9].r[entry % 9]))) : HalfPair{0, 0};
-    halves[i] = pair.low;
-    halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
+    halves[i] = p.products == 1 ? pair.high : pair.low;
+    if (p.products == 3) halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
   }
   if (threadIdx.x == 0) p.feature_unit[body] = 1.f / scale;
 }

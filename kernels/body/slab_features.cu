@@ -8,8 +8,8 @@ constexpr int kTerms = 16;              // rows of a step
 constexpr int kGradient = kBodies + 8;  // halves of a staged row of the gradient, so that eight rows meet all banks
 
 struct SlabFeaturesParams {
-  const unsigned short* directions;  // [N', 3, F'] halves: high, low, high
-  const unsigned short* gradient;    // [N', 2, 32] halves: high, low
+  const unsigned short* directions;  // [N', Products, F'] halves: high, low, high; or high alone
+  const unsigned short* gradient;    // [N', 2, 32] halves: high, low; or [N', 1, 32], high alone
   float* parts;                      // [blocks, 32, F']
   long long rows;                    // N'
   long long features_padded;         // F'
@@ -28,13 +28,15 @@ __device__ __forceinline__ uint4 transposed(const unsigned short* row) {
 }
 
 // A warp has `Tiles` times sixteen features, of all bodies.
-template <int Tiles>
+template <int Tiles, int Products>
 __global__ void __launch_bounds__(kWarps* kLanes, 1) slab_features(const SlabFeaturesParams p) {
   extern __shared__ uint4 shared[];
-  // [stage][row], of each row high and low halves of the directions, 8 apart, high and low ones of the gradient.
+  constexpr int kHalves = halves_for(Products);
+  // [stage][row], of each row high and low halves of the directions, high and low ones of the gradient; between the
+  // two so much room that eight rows meet all banks.
   auto* staged = reinterpret_cast<unsigned short*>(shared);
-  const int count = int(p.features_padded), stages = int(p.stages), of_directions = 2 * count + 8;
-  const int of_row = of_directions + 2 * kGradient, of_stage = kTerms * of_row;
+  const int count = int(p.features_padded), stages = int(p.stages), of_directions = kHalves * count + 8 * (kHalves - 1);
+  const int of_row = of_directions + kHalves * kGradient, of_stage = kTerms * of_row;
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int steps = int(p.rows / kTerms), blocks = int(gridDim.x), block = int(blockIdx.x);
   const int first = int((long long)steps * block / blocks), last = int((long long)steps * (block + 1) / blocks);
@@ -42,17 +44,18 @@ __global__ void __launch_bounds__(kWarps* kLanes, 1) slab_features(const SlabFea
   const auto fetch = [&](int step) {
     if (step < last) {
       unsigned short* to = staged + step % stages * of_stage;
-      const int eights = 2 * count / 8;  // of a row of directions
+      const int eights = kHalves * count / 8;  // of a row of directions
       for (int i = threadIdx.x; i < kTerms * eights; i += kWarps * kLanes) {
         const int row = i / eights, place = i % eights * 8;
-        copy_later(reinterpret_cast<uint4*>(to + row * of_row + place),
-                   reinterpret_cast<const uint4*>(p.directions + ((long long)step * kTerms + row) * 3 * count + place));
+        copy_later(
+            reinterpret_cast<uint4*>(to + row * of_row + place),
+            reinterpret_cast<const uint4*>(p.directions + ((long long)step * kTerms + row) * Products * count + place));
       }
-      for (int i = threadIdx.x; i < kTerms * 2 * kBodies / 8; i += kWarps * kLanes) {
-        const int row = i / 8, is_low = i / 4 % 2, place = i % 4 * 8;
+      for (int i = threadIdx.x; i < kTerms * kHalves * kBodies / 8; i += kWarps * kLanes) {
+        const int row = i / (4 * kHalves), is_low = i / 4 % kHalves, place = i % 4 * 8;
         copy_later(reinterpret_cast<uint4*>(to + row * of_row + of_directions + is_low * kGradient + place),
-                   reinterpret_cast<const uint4*>(p.gradient +
-                                                  (((long long)step * kTerms + row) * 2 + is_low) * kBodies + place));
+                   reinterpret_cast<const uint4*>(
+                       p.gradient + (((long long)step * kTerms + row) * kHalves + is_low) * kBodies + place));
       }
     }
     copies_together();
@@ -69,22 +72,26 @@ __global__ void __launch_bounds__(kWarps* kLanes, 1) slab_features(const SlabFea
     const unsigned short* at = staged + step % stages * of_stage;
     const unsigned short* gradient = at + row_b * of_row + of_directions + column_b;
     const uint4 b[2] = {transposed(gradient), transposed(gradient + 16)};
-    const uint4 b_low[2] = {transposed(gradient + kGradient), transposed(gradient + kGradient + 16)};
+    uint4 b_low[2];
+    if (Products == 3) b_low[0] = transposed(gradient + kGradient), b_low[1] = transposed(gradient + kGradient + 16);
 #pragma unroll
     for (int m = 0; m < Tiles; ++m) {
       const int feature = 16 * (warp + m * kWarps);
       if (feature >= count) break;
       const unsigned short* directions = at + row_a * of_row + feature + column_a;
-      const uint4 high = transposed(directions), low = transposed(directions + count);
+      const uint4 high = transposed(directions);
+      if (Products == 3) {
+        const uint4 low = transposed(directions + count);
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        multiply_add(sum[m][2 * n], high, b_low[n].x, b_low[n].y);
-        multiply_add(sum[m][2 * n + 1], high, b_low[n].z, b_low[n].w);
-      }
+        for (int n = 0; n < 2; ++n) {
+          multiply_add(sum[m][2 * n], high, b_low[n].x, b_low[n].y);
+          multiply_add(sum[m][2 * n + 1], high, b_low[n].z, b_low[n].w);
+        }
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        multiply_add(sum[m][2 * n], low, b[n].x, b[n].y);
-        multiply_add(sum[m][2 * n + 1], low, b[n].z, b[n].w);
+        for (int n = 0; n < 2; ++n) {
+          multiply_add(sum[m][2 * n], low, b[n].x, b[n].y);
+          multiply_add(sum[m][2 * n + 1], low, b[n].z, b[n].w);
+        }
       }
 #pragma unroll
       for (int n = 0; n < 2; ++n) {

@@ -5,9 +5,9 @@
 #include "common/slab_posed_gradient.cuh"
 #include "common/slab_tiles.cuh"
 
-// M^T grad_vertices, with M the blended rotation of the vertex, split into halves; and what of it reaches the shape
-// coefficients.
-template <int ShapeFours>
+// M^T grad_vertices, with M the blended rotation of the vertex, split into two halves, or rounded to one; and what of
+// it reaches the shape coefficients.
+template <int ShapeFours, int Halves>
 __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGradientParams p) {
   extern __shared__ float4 shared[];
   const Place at(p);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
     const Influences influences(p.influences, model + buffer * of_tile);
     const int first = kTile * (run * at.team_warps + at.own), count = min(kTile, int(p.vertex_count) - first);
     const float* g = staged + (buffer * rows + at.own * kRows) * kStride + at.lane;
-    unsigned short* high = p.pair + 6ll * first * p.width + at.local;
+    unsigned short* high = p.pair + 3ll * Halves * first * p.width + at.local;
     const auto gradient = [&](auto is_one_four) {
       constexpr int kVertices = decltype(is_one_four)::value && ShapeFours < 6 ? 2 : 1;  // at once
 #pragma unroll kVertices
@@ -66,11 +66,11 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
         });
         const float x = g[0], y = g[kStride], z = g[2 * kStride];
 #pragma unroll
-        for (int i = 0; i < 3; ++i, high += 2 * p.width) {
+        for (int i = 0; i < 3; ++i, high += Halves * p.width) {
           const float out = m[i] * x + m[3 + i] * y + m[6 + i] * z;
           const HalfPair halves = split(out);
           high[0] = halves.high;
-          high[p.width] = halves.low;
+          if (Halves == 2) high[p.width] = halves.low;
 #pragma unroll
           for (int c = 0; c < kColumns; c += 4) {
             const float4 four = *reinterpret_cast<const float4*>(directions.of(3 * u + i) + c);
@@ -88,8 +88,10 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   }
   copied();
   if (blockIdx.x % p.splits == 0) {  // what pads the rows is zero
-    for (long long row = 3 * p.vertex_count + at.warp; row < p.rows; row += at.warps)
-      p.pair[2 * row * p.width + at.local] = p.pair[(2 * row + 1) * p.width + at.local] = 0;
+    for (long long row = 3 * p.vertex_count + at.warp; row < p.rows; row += at.warps) {
+#pragma unroll
+      for (int half = 0; half < Halves; ++half) p.pair[(Halves * row + half) * p.width + at.local] = 0;
+    }
   }
   if (!p.grad_shape) return;
   // The warps' sums, four columns at a time: that much memory every block has for its tiles.

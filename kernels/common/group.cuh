@@ -22,21 +22,36 @@ __device__ __forceinline__ float4 read_now(const float* from) {
   return four;
 }
 
-// Copies a body's coordinates of a tile, `count` of them, between memory and shared memory by `copy(to, from)`; `row`
-// is the one in memory, of which a warp meets whole lines: `in_lines`, with addresses that differ by constants.
-template <class From, class To, class Copy>
-__device__ __forceinline__ void copy_coordinates(To* to, const From* from, const float* row, int lane, int count,
+// Copies the bodies' coordinates of a tile, `count` of each, between memory and shared memory by `copy(shared,
+// memory)`. In memory, whose first row is `rows`, `size` is from one body to the next; `bodies` of the group are there.
+// A warp meets whole lines, as `in_lines` does, here with addresses that differ by constants.
+template <class T, class Copy>
+__device__ __forceinline__ void copy_coordinates(float* shared, T* rows, int size, int count, int bodies,
                                                  const Copy& copy) {
-  const int first = lane - int(reinterpret_cast<unsigned long long>(row) / sizeof(float) % kLanes);
-  if (count == kCoordinates) {
-    const int wrapped = first < 0 ? first + kCoordinates : first;
-    copy(to + wrapped, from + wrapped);
-    to += first, from += first;
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  constexpr int kWarps = kThreads / kLanes;
+  const auto first_of = [&](const T* row) {
+    return lane - int(reinterpret_cast<unsigned long long>(row) / sizeof(float) % kLanes);
+  };
+  if (count == kCoordinates && bodies >= kBodies) {
 #pragma unroll
-    for (int i = kLanes; i < kCoordinates; i += kLanes) copy(to + i, from + i);
+    for (int i = 0; i < kBodies; i += kWarps) {
+      T* row = rows + (long long)(i + warp) * size;
+      float* own = shared + (i + warp) * kStaged;
+      const int first = first_of(row), wrapped = first < 0 ? first + kCoordinates : first;
+      copy(own + wrapped, row + wrapped);
+      row += first, own += first;
+#pragma unroll
+      for (int k = kLanes; k < kCoordinates; k += kLanes) copy(own + k, row + k);
+    }
   } else {
 #pragma unroll 1
-    for (int i = (first + kLanes) % kLanes; i < count; i += kLanes) copy(to + i, from + i);
+    for (int body = warp; body < min(bodies, kBodies); body += kWarps) {
+      T* row = rows + (long long)body * size;
+#pragma unroll 1
+      for (int i = (first_of(row) + kLanes) % kLanes; i < count; i += kLanes)
+        copy(shared + body * kStaged + i, row + i);
+    }
   }
 }
 
@@ -163,6 +178,7 @@ struct GroupTransforms {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     const unsigned a = described(weights.pair), b = described(pair);
     constexpr unsigned kLowA = 2 * GroupWeights::kHalves >> 4, kLowB = 2 * kHalves >> 4;
+    __syncwarp();
     begin_products();
     const auto add = [&](unsigned a, unsigned b, bool is_first) {
 #pragma unroll

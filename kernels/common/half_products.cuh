@@ -1,6 +1,9 @@
 // Products on tensor cores whose factors are pairs of halves: three of four products make up for one of floats. Both
-// low halves together would add less than float32's last bit.
+// low halves together would add less than float32's last bit. In the faster mode the high halves alone are multiplied.
 #pragma once
+
+// The halves that stand for a number, where so many products stand for one.
+constexpr int halves_for(int products) { return products == 3 ? 2 : 1; }
 
 // d += a b for tiles of 16 x 16 and 16 x 8 halves, by a warp. With g = lane / 4 and t = lane % 4, a lane has rows g and
 // g + 8 of a and d, column g of b, terms 2 t, 2 t + 1 (first halves of a and b) and 2 t + 8, 2 t + 9, and columns 2 t

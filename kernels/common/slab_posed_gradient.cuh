@@ -9,7 +9,7 @@ struct SlabPosedGradientParams {
   const float* shapedirs;      // [V, 3, C], or null
   const float* largest;        // [parts, B], of the absolute values of grad_vertices
   const float* weight_sum;     // [1], the largest sum of a vertex's absolute weights
-  unsigned short* pair;        // [rows, 2, W] halves: the gradient of v_posed in units below, high and low
+  unsigned short* pair;        // [rows, Halves, W]: the gradient of v_posed in units below, high and low
   float* unit;                 // [B]
   float* grad_shape;           // [splits, B, C], or null
   long long parts;

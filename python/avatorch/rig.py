@@ -59,6 +59,7 @@ class Rig(NamedTuple):
     J_template: Tensor | None = None  # [J, 3]
     J_shapedirs: Tensor | None = None  # [J, 3, C]
     prepared: tuple[Tensor, ...] = ()
+    fast: bool = False  # as it is to be prepared
 
     def prepare(self) -> "Rig":
         """The same rig with everything derived that only depends on the model."""
@@ -71,6 +72,7 @@ class Rig(NamedTuple):
             self.J_template,
             self.J_shapedirs,
             self.posedirs,
+            self.fast,
         )
         return self._replace(prepared=tuple(made))
 
@@ -174,6 +176,7 @@ class Rig(NamedTuple):
                 lbs_weights=self.lbs_weights[vertices],
                 J_template=joint_template,
                 J_shapedirs=joint_dirs,
+                fast=self.fast,
             ).prepare()
 
     def tensors(self) -> Iterator[Tensor]:
@@ -188,11 +191,23 @@ class RiggedModule(nn.Module):
     is another one, or was written to in place. Compiled code does not look: there, call `prepare` after a change.
     """
 
+    _fast = False
+
     def __init__(self) -> None:
         super().__init__()
         self._kept: Rig | None = None  # prepared
         self._kept_for: list[tuple[int, int]] = []  # identity and version of each source it was made from
         self.register_load_state_dict_post_hook(_prepare_again)
+
+    @property
+    def fast(self) -> bool:
+        """Whether many bodies on a GPU are posed faster and less exactly: `Body.load` says how much. It may be set."""
+        return self._fast
+
+    @fast.setter
+    def fast(self, fast: bool) -> None:
+        self._fast = fast
+        self.prepare()
 
     def _sources(self) -> list[Tensor]:
         """The module's own tensors of which its rig is made."""
@@ -209,7 +224,7 @@ class RiggedModule(nn.Module):
         self._kept, self._kept_for = None, _identities(sources)
         if _plain(sources):
             with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a backward pass later
-                rig = self._assemble()
+                rig = self._assemble()._replace(fast=self._fast)
                 # A template for each body is an argument rather than a model: nothing can be prepared of it.
                 self._kept = rig.prepare() if rig.v_template.ndim == 2 else None
 

@@ -29,7 +29,7 @@ struct Params {
     rot_mats: u64,      // [B, J, 3, 3]
     joints: u64,        // [B, J, 3]
     features: u64,      // [B, J - 1, 3, 3] or null
-    halves: u64,        // [B.., 3, F'] halves, or null
+    halves: u64,        // [B.., products, F'] halves, or null
     feature_unit: u64,  // [B], with the above
     posed: u64,         // [B, J, 3]
     transforms: u64,    // [B, J, 4, 4]
@@ -41,7 +41,8 @@ struct Params {
     joint_count: i64,
     shape_count: i64, // C
     matrices: i64,    // 1 when the pose is given as matrices
-    padded: i64,      // F'
+    products: i64,
+    padded: i64, // F'
 }
 
 /// All contiguous, on one device.
@@ -106,7 +107,8 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
                 joint_count: joints,
                 shape_count: inputs.shape.size()[1],
                 matrices: i64::from(matrices),
-                padded: inputs.halves.map_or(0, |features| features.halves.size()[1] / 3),
+                products: inputs.halves.map_or(0, |features| features.products),
+                padded: inputs.halves.map_or(0, |features| features.halves.size()[1] / features.products),
             };
             let (threads, shared) = launch_shape::<T>(joints);
             let threads = threads.max(THREADS);

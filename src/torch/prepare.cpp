@@ -257,32 +257,34 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
 // The lowest power of two above a positive number, or 1 for what has no such.
 static double power_of_two_above(double x) { return std::isnormal(x) ? std::exp2(std::ilogb(x) + 1) : 1; }
 
-// Pose directions [9 (J - 1), 3 V] for products on tensor cores: split into two halves, high, low and high again, a row
-// for each coordinate, padded to whole chunks, [chunks, N, 3, F]. And what an entry is worth, with the largest sum of a
-// vertex's absolute weights.
-static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const Tensor& lbs_weights) {
+// Pose directions [9 (J - 1), 3 V] for products on tensor cores, a row for each coordinate, padded to whole chunks:
+// split into two halves, high, low and high again, [chunks, N, 3, F], or the high ones alone, [chunks, N, 1, F]. And
+// what an entry is worth, with the largest sum of a vertex's absolute weights.
+static std::pair<Tensor, Tensor> split_directions(const Tensor& posedirs, const Tensor& lbs_weights, bool fast) {
   constexpr int64_t kAlignment = 64;  // of both sizes: what fast products ask for
   constexpr int64_t kChunk = 2560;    // at most, of coordinates: longer sums on tensor cores lose digits
   const auto up = [](int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; };
   const int64_t features = up(posedirs.size(0), kAlignment), chunks = (posedirs.size(1) + kChunk - 1) / kChunk;
-  const int64_t rows = up((posedirs.size(1) + chunks - 1) / chunks, kAlignment);
+  const int64_t rows = up((posedirs.size(1) + chunks - 1) / chunks, kAlignment), products = fast ? 1 : 3;
   const double unit = std::ldexp(power_of_two_above(posedirs.abs().max().item<double>()), -13);
-  Tensor pair = at::zeros({chunks * rows, 3, features}, posedirs.options().dtype(at::kHalf));
+  Tensor pair = at::zeros({chunks * rows, products, features}, posedirs.options().dtype(at::kHalf));
   const Tensor scaled = (posedirs / unit).t();
   const Tensor high = scaled.to(at::kHalf);
   const auto part = [&](int64_t place) {
     return pair.select(1, place).narrow(0, 0, posedirs.size(1)).narrow(1, 0, posedirs.size(0));
   };
   part(0).copy_(high);
-  part(1).copy_(scaled - high);
-  part(2).copy_(high);
+  if (!fast) {
+    part(1).copy_(scaled - high);
+    part(2).copy_(high);
+  }
   const double weight_sum = lbs_weights.abs().sum(1).max().item<double>();
-  return {pair.view({chunks, rows, 3, features}), at::tensor({unit, weight_sum}, posedirs.options())};
+  return {pair.view({chunks, rows, products, features}), at::tensor({unit, weight_sum}, posedirs.options())};
 }
 
 static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                                    const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
-                                   const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs) {
+                                   const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs, bool fast) {
   at::NoGradGuard no_grad;
   const char* name = "smplx::prepare";
   check_model(name, v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs);
@@ -322,7 +324,8 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
   made[Prepared::kMovedWeights] = made[Prepared::kWeights].flatten().take(order);
   made[Prepared::kPosePair] = at::empty({0}, v_template.options().dtype(at::kHalf));
   made[Prepared::kPoseUnits] = at::empty({0}, v_template.options());
-  if (split) std::tie(made[Prepared::kPosePair], made[Prepared::kPoseUnits]) = split_directions(*posedirs, lbs_weights);
+  if (split)
+    std::tie(made[Prepared::kPosePair], made[Prepared::kPoseUnits]) = split_directions(*posedirs, lbs_weights, fast);
   made[Prepared::kStamp] = stamp_of(
       sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, made),
       v_template.device());
@@ -332,7 +335,7 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.def(
       "prepare(Tensor v_template, Tensor shapedirs, Tensor? J_regressor, Tensor parents, Tensor lbs_weights, "
-      "Tensor? J_template=None, Tensor? J_shapedirs=None, Tensor? posedirs=None) -> Tensor[]");
+      "Tensor? J_template=None, Tensor? J_shapedirs=None, Tensor? posedirs=None, bool fast=False) -> Tensor[]");
   library.impl("prepare", c10::DispatchKey::CompositeExplicitAutograd, prepare);
 }
 

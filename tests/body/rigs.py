@@ -35,7 +35,7 @@ class Rig:
         }
         return replace(self, **moved)
 
-    def prepared(self) -> list[Tensor]:
+    def prepared(self, fast: bool = False) -> list[Tensor]:
         """What `smplx::prepare` derives from it."""
         return torch.ops.smplx.prepare(
             self.v_template,
@@ -46,6 +46,7 @@ class Rig:
             self.J_template,
             self.J_shapedirs,
             self.posedirs,
+            fast,
         )
 
     def inputs(self, batch: int, seed: int = 3, matrices: bool = False) -> dict[str, Tensor]:

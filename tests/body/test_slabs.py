@@ -22,6 +22,11 @@ RIGS = {
     "six weights": rig(190, 30, 7, 6),
     "seventy joints": rig(150, 70, 6, 4),
     "104 joints, nine weights": rig(130, 104, 0, 9, posed=False),
+    "one whole tile": rig(64, 16, 20, 3),
+    "two whole tiles": rig(128, 17, 12, 4),
+    "65 joints, 20 shapes": rig(333, 65, 20, 4),
+    "65 joints, 24 shapes": rig(70, 65, 24, 4),
+    "64 joints, ten weights": rig(131, 64, 24, 10),
     "joint directions": rig(77, 33, 24, 2, regressed=False, posed=False),
     "more shapes than a lane keeps": rig(60, 16, 40, 4),
 }
@@ -159,6 +164,22 @@ def test_pose_directions_anywhere_in_memory() -> None:
         return vertices.detach(), *torch.autograd.grad(vertices.square().sum(), pose)
 
     assert all(map(torch.equal, run(prepared), run([*prepared[:7], elsewhere, *prepared[8:]])))
+
+
+def test_saved_tensors_anywhere_in_memory() -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), {n: t.requires_grad_() for n, t in model.inputs(20).items()}
+
+    def elsewhere(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor.new_zeros(1), tensor.flatten()])[1:].view_as(tensor)
+
+    def run() -> tuple[Tensor, ...]:
+        vertices = forward(model, inputs, prepared)[0]
+        return torch.autograd.grad(vertices.square().sum(), list(inputs.values()))
+
+    usual = run()
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, elsewhere):
+        assert all(map(torch.equal, usual, run()))
 
 
 def test_a_template_that_is_copied_meanwhile() -> None:

@@ -40,7 +40,7 @@ struct PosedGradientParams {
     shapedirs: u64,     // [V, 3, C], or null
     largest: u64,       // [parts, B]
     weight_sum: u64,    // [1]
-    pair: u64,          // [N', 2, W]
+    pair: u64,          // [N', parts, W] halves
     unit: u64,          // [B]
     grad_shape: u64,    // [splits, B, C], or null
     parts: i64,
@@ -59,8 +59,8 @@ struct PosedGradientParams {
 /// The twin of `SlabFeaturesParams` in `kernels/body/slab_features.cu`.
 #[repr(C)]
 struct FeaturesParams {
-    directions: u64, // [N', 3, F'] halves
-    gradient: u64,   // [N', 2, 32] halves
+    directions: u64, // [N', products, F'] halves
+    gradient: u64,   // [N', parts, 32] halves
     parts: u64,      // [blocks, 32, F']
     rows: i64,
     features_padded: i64,
@@ -227,20 +227,22 @@ fn through_posed(
     args: &Arguments,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (bodies, vertices) = (asked.grad_vertices.size()[0], skin.vertex_count());
-    let device = device_of(asked.grad_vertices)?;
     let options = (Kind::Float, asked.grad_vertices.device());
     let shapes = asked.shapedirs.map_or(0, |dirs| dirs.size()[2]);
-    let launch = Launch::posed_gradient(device, bodies.min(BACKWARD_LAUNCH), shapes, skin, args)?;
+    let launch = Launch::posed_gradient(pair, bodies.min(BACKWARD_LAUNCH), shapes, skin, args)?;
+    // Kernels read sixteen bytes at once.
+    let is_aligned = (asked.transforms.data_ptr() as u64).is_multiple_of(16);
+    let transforms = if is_aligned { asked.transforms.shallow_clone() } else { asked.transforms.f_alias_copy()? };
     let unit = Tensor::f_empty([bodies], options)?;
     let features =
         if asked.features { Some(Tensor::f_empty([bodies, 9 * (skin.joint_count - 1)], options)?) } else { None };
     let shape = asked.shapedirs.map(|_| Tensor::f_empty([launch.splits, bodies, shapes], options)).transpose()?;
     for (first, count) in launches(bodies, BACKWARD_LAUNCH) {
         let width = padded(count);
-        let halves = Tensor::f_empty([pair.rows(), 2, width], (Kind::Half, options.1))?;
+        let halves = Tensor::f_empty([pair.rows(), pair.parts(), width], (Kind::Half, options.1))?;
         let params = PosedGradientParams {
             grad_vertices: asked.grad_vertices.data_ptr() as u64,
-            transforms: asked.transforms.data_ptr() as u64,
+            transforms: transforms.data_ptr() as u64,
             weights: skin.weights.data_ptr() as u64,
             joints: address(skin.joints.as_ref()),
             shapedirs: address(asked.shapedirs),
@@ -269,7 +271,7 @@ fn through_posed(
     Ok((features, shape))
 }
 
-/// `out [B, F]` for the bodies of one launch: the gradient's `halves [N', 2, W]` times the directions'. Long sums on
+/// `out [B, F]` for the bodies of one launch: the gradient's `halves [N', parts, W]` times the directions'. Long sums on
 /// tensor cores lose digits, so N' is summed in parts.
 fn features_gradient(
     pair: &Pair,
@@ -280,7 +282,7 @@ fn features_gradient(
     args: &Arguments,
 ) -> Result<()> {
     let (device, width) = (device_of(halves)?, halves.size()[2]);
-    let (stages, shared) = features_stages(shared_memory(device)?, pair.features());
+    let (stages, shared) = features_stages(shared_memory(device)?, pair);
     let parts = if width == LANES && pair.features() <= FEATURES && stages >= 2 {
         let blocks = i64::from(multiprocessors(device)?).max((pair.rows() + FEATURES_ROWS - 1) / FEATURES_ROWS);
         let parts = Tensor::f_empty([blocks, width, pair.features()], (Kind::Float, halves.device()))?;
@@ -293,7 +295,7 @@ fn features_gradient(
             stages,
         };
         let tiles = (pair.features() + FEATURES / 4 - 1) / (FEATURES / 4); // of 256 features, for a block's warps
-        let kernel = FEATURES_PROGRAM.kernel(device, [0, 0, 1, 2, 2][tiles as usize], args.stream())?;
+        let kernel = pair.program(&FEATURES_PROGRAM).kernel(device, [0, 0, 1, 2, 2][tiles as usize], args.stream())?;
         kernel.launch_if_any(blocks as u32, FEATURES_THREADS, shared, &params, args.stream())?;
         parts
     } else {
@@ -311,27 +313,31 @@ fn features_gradient(
         padded: pair.features(),
         features: out.size()[1],
     };
-    let kernel = POSED_GRADIENT.kernel(device, FEATURES_GRADIENT, args.stream())?;
+    let kernel = pair.program(&POSED_GRADIENT).kernel(device, FEATURES_GRADIENT, args.stream())?;
     let blocks = blocks_of_parts(parts.size()[0], width * pair.features());
     kernel.launch_if_any(blocks as u32, PART_THREADS, 0, &params, args.stream())
 }
 
-/// By cuBLAS, `[3 chunks, W, F']`.
+/// By cuBLAS, `[products chunks, W, F']`.
 fn features_by_chunks(pair: &Pair, halves: &Tensor) -> Result<Tensor> {
     let (chunks, chunk, padded, width) = (pair.chunks, pair.chunk(), pair.features(), halves.size()[2]);
-    let parts = Tensor::f_empty([3 * chunks, width, padded], (Kind::Float, halves.device()))?;
-    let both = halves.f_view([chunks, chunk, 2 * width])?.f_transpose(1, 2)?; // [chunks, 2 W, chunk]
-    let products = parts.f_narrow(0, 0, 2 * chunks)?.f_view([chunks, 2 * width, padded])?;
+    let parts = Tensor::f_empty([pair.products * chunks, width, padded], (Kind::Float, halves.device()))?;
+    let wide = pair.parts() * width; // high halves of all bodies, then low ones
+    let gradient = halves.f_view([chunks, chunk, wide])?.f_transpose(1, 2)?; // [chunks, wide, chunk]
+    let products = parts.f_narrow(0, 0, pair.parts() * chunks)?.f_view([chunks, wide, padded])?;
     let direction = |place: i64| pair.halves.f_select(2, place); // [chunks, chunk, F']
-    let _ = both.f_bmm_dtype_out(&products, &direction(0)?, Kind::Float)?;
-    let products = parts.f_narrow(0, 2 * chunks, chunks)?;
-    let _ = both.f_narrow(1, 0, width)?.f_bmm_dtype_out(&products, &direction(1)?, Kind::Float)?;
+    let _ = gradient.f_bmm_dtype_out(&products, &direction(0)?, Kind::Float)?;
+    if pair.products == 3 {
+        let products = parts.f_narrow(0, 2 * chunks, chunks)?;
+        let _ = gradient.f_narrow(1, 0, width)?.f_bmm_dtype_out(&products, &direction(1)?, Kind::Float)?;
+    }
     Ok(parts)
 }
 
 /// The steps that shared memory has room for in `slab_features`, four at most, and their bytes.
-fn features_stages(memory: u32, features: i64) -> (i64, u32) {
-    let step = 2 * 16 * (2 * features + 8 + 2 * (LANES + 8)) as u32;
+fn features_stages(memory: u32, pair: &Pair) -> (i64, u32) {
+    let (features, parts) = (pair.features(), pair.parts());
+    let step = 2 * 16 * (parts * features + 8 * (parts - 1) + parts * (LANES + 8)) as u32;
     let stages = (memory / step).min(4);
     (i64::from(stages), stages * step)
 }

@@ -44,8 +44,8 @@ struct SkinningParams {
 /// The twin of `SlabCorrectivesParams` in `kernels/body/slab_correctives.cu`.
 #[repr(C)]
 struct CorrectivesParams {
-    directions: u64,  // [N', 3, F'] halves
-    features: u64,    // [32, 3, F'] halves
+    directions: u64,  // [N', products, F'] halves
+    features: u64,    // [32, products, F'] halves
     correctives: u64, // [N', 32]
     rows: i64,
     features_padded: i64,
@@ -63,20 +63,21 @@ pub(in crate::body) struct Rest<'a> {
 
 /// Pose features split into halves by `pose`, and their units.
 pub(in crate::body) struct Features {
-    pub(in crate::body) halves: Tensor, // [B padded, 3 F']
+    pub(in crate::body) halves: Tensor, // [B padded, products F']
     pub(in crate::body) unit: Tensor,   // [B]
+    pub(in crate::body) products: i64,
 }
 
 impl Features {
     pub(in crate::body) fn empty(bodies: i64, pair: &Pair) -> Result<Self> {
         let device = pair.halves.device();
-        let size = [padded(bodies), 3 * pair.features()];
+        let size = [padded(bodies), pair.products * pair.features()];
         let halves = Tensor::f_empty(size, (Kind::Half, device))?;
         // Columns of their own for the product, of no body; but they must be numbers.
         if bodies < size[0] {
             let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
         }
-        Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))? })
+        Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))?, products: pair.products })
     }
 }
 
@@ -100,7 +101,7 @@ pub(in crate::body) fn skinning(
             Some((pair, features)) => Some(product(pair, &features.halves.f_narrow(0, first, width)?, args)?),
             None => None,
         };
-        let launch = Launch::skinning(device, bodies, rest.shape.size()[1], skin, args)?;
+        let launch = Launch::skinning((device, bodies, keep), rest.shape.size()[1], skin, args)?;
         let params = SkinningParams {
             correctives: address(blend.as_ref()),
             direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
@@ -133,10 +134,10 @@ pub(in crate::body) fn skinning(
     Ok((vertices, kept))
 }
 
-/// The correctives `[N', W]` of bodies with these features `[W, 3 F']`.
+/// The correctives `[N', W]` of bodies with these features `[W, products F']`.
 fn product(pair: &Pair, features: &Tensor, args: &Arguments) -> Result<Tensor> {
     let (device, width, count) = (device_of(features)?, features.size()[0], pair.features());
-    let shared = (2 * 2 * width * (count + CORRECTIVES_APART)) as u32;
+    let shared = (2 * pair.parts() * width * (count + CORRECTIVES_APART)) as u32;
     if width > LANES || shared > shared_memory(device)? {
         return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?);
     }
@@ -148,7 +149,7 @@ fn product(pair: &Pair, features: &Tensor, args: &Arguments) -> Result<Tensor> {
         rows: pair.rows(),
         features_padded: count,
     };
-    let kernel = CORRECTIVES.kernel(device, 0, args.stream())?.early();
+    let kernel = pair.program(&CORRECTIVES).kernel(device, 0, args.stream())?.early();
     kernel.launch_if_any(multiprocessors(device)?, CORRECTIVES_THREADS, shared, &params, args.stream())?;
     Ok(correctives)
 }

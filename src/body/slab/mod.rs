@@ -1,6 +1,7 @@
 //! Many bodies at once on a GPU, in float32: a slab is 32 of them, one in each lane of a warp. The pose correctives and
 //! their gradient are products on tensor cores: both factors are split into two halves (`smplx::prepare` did so with the
-//! model's), three products of halves make up for one of floats, and the sums are float32.
+//! model's), three products of halves make up for one of floats, and the sums are float32. What was prepared to be fast
+//! has the high halves alone, and one product of them.
 //!
 //! Forward: `pose` (which also splits the features) -> product (`slab_correctives` for few bodies) -> `slab_skinning`.
 //! Backward: `slab_transforms` -> `slab_posed_gradient` -> product -> `slab_features_gradient` -> `slab_sums` ->
@@ -23,44 +24,68 @@ pub(super) static SKINNING: Program = Program::new(
     &["slab_skinning<0>", "slab_skinning<3>", "slab_skinning<5>", "slab_skinning<6>"],
 );
 /// The same for Hopper, where the sums over joints are products on tensor cores.
-pub(super) static GROUP_SKINNING: Program = Program::new(
-    "body/group_skinning.cu",
-    &["group_skinning<0>", "group_skinning<3>", "group_skinning<5>", "group_skinning<6>"],
-);
-pub(super) static GROUP_POSED_GRADIENT: Program = Program::new(
-    "body/group_posed_gradient.cu",
-    &["group_posed_gradient<0>", "group_posed_gradient<3>", "group_posed_gradient<5>", "group_posed_gradient<6>"],
-);
+pub(super) static GROUP_SKINNING: Program =
+    Program::new("body/group_skinning.cu", &["group_skinning<0>", "group_skinning<3>", "group_skinning<5>"]);
+pub(super) static GROUP_POSED_GRADIENT: [Program; 2] = [
+    Program::new(
+        "body/group_posed_gradient.cu",
+        &["group_posed_gradient<0, 2>", "group_posed_gradient<3, 2>", "group_posed_gradient<5, 2>"],
+    ),
+    Program::new(
+        "body/group_posed_gradient.cu",
+        &["group_posed_gradient<0, 1>", "group_posed_gradient<3, 1>", "group_posed_gradient<5, 1>"],
+    ),
+];
 /// Bodies, vertices and joints at most, and threads, of a block there; `kBodies` and so on in `group.cuh`.
 const GROUP: i64 = 16;
 const GROUP_VERTICES: i64 = 64;
 const GROUP_JOINTS: i64 = 64;
 const GROUP_THREADS: u32 = 128;
+/// Bodies of a launch at most where intermediates are kept: slabs write three arrays of more in less time.
+const GROUPS_KEEP: i64 = 512;
 /// Bytes of shared memory of each instance, `GroupMemory` in the two kernels.
-const GROUP_SKINNING_SHARED: [u32; 4] = [96_160, 106_144, 112_800, 116_128];
-const GROUP_GRADIENT_SHARED: [u32; 4] = [82_768, 91_984, 98_128, 101_200];
+const GROUP_SKINNING_SHARED: [u32; 3] = [96_160, 106_144, 112_800];
+const GROUP_GRADIENT_SHARED: [u32; 3] = [82_768, 91_984, 98_128];
 /// Shape coefficients that these and those of POSED_GRADIENT are compiled for.
 const SHAPES: [i64; 4] = [0, 12, 20, 24];
 
 pub(super) static TRANSFORMS: Program =
     Program::new("body/slab_transforms.cu", &["slab_transforms<64>", "slab_transforms<128>"]);
-pub(super) static POSED_GRADIENT: Program = Program::new(
-    "body/slab_posed_gradient.cu",
-    &[
-        "slab_posed_gradient<0>",
-        "slab_posed_gradient<3>",
-        "slab_posed_gradient<5>",
-        "slab_posed_gradient<6>",
-        "slab_features_gradient",
-    ],
-);
+/// As all that is compiled for three products and for one: in two programs, so that who is not fast compiles no more.
+pub(super) static POSED_GRADIENT: [Program; 2] = [
+    Program::new(
+        "body/slab_posed_gradient.cu",
+        &[
+            "slab_posed_gradient<0, 2>",
+            "slab_posed_gradient<3, 2>",
+            "slab_posed_gradient<5, 2>",
+            "slab_posed_gradient<6, 2>",
+            "slab_features_gradient",
+        ],
+    ),
+    Program::new(
+        "body/slab_posed_gradient.cu",
+        &[
+            "slab_posed_gradient<0, 1>",
+            "slab_posed_gradient<3, 1>",
+            "slab_posed_gradient<5, 1>",
+            "slab_posed_gradient<6, 1>",
+            "slab_features_gradient",
+        ],
+    ),
+];
 const FEATURES_GRADIENT: usize = 4; // position in POSED_GRADIENT
-pub(super) static CORRECTIVES: Program = Program::new("body/slab_correctives.cu", &["slab_correctives"]);
+pub(super) static CORRECTIVES: [Program; 2] = [
+    Program::new("body/slab_correctives.cu", &["slab_correctives<3>"]),
+    Program::new("body/slab_correctives.cu", &["slab_correctives<1>"]),
+];
 const CORRECTIVES_THREADS: u32 = 512;
 /// Halves between two bodies' features in its shared memory, `kApart` there.
 const CORRECTIVES_APART: i64 = 32;
-pub(super) static FEATURES_PROGRAM: Program =
-    Program::new("body/slab_features.cu", &["slab_features<1>", "slab_features<2>", "slab_features<4>"]);
+pub(super) static FEATURES_PROGRAM: [Program; 2] = [
+    Program::new("body/slab_features.cu", &["slab_features<1, 3>", "slab_features<2, 3>", "slab_features<4, 3>"]),
+    Program::new("body/slab_features.cu", &["slab_features<1, 1>", "slab_features<2, 1>", "slab_features<4, 1>"]),
+];
 /// Features for which the last of these is compiled.
 const FEATURES: i64 = 4 * 16 * 16;
 const FEATURES_THREADS: u32 = 512;
@@ -97,9 +122,10 @@ const STAGED: i64 = 3 * TILE * (LANES + 1);
 
 /// Pose directions split into halves, by `smplx::prepare`.
 pub(super) struct Pair {
-    halves: Tensor, // [chunks, N, 3, F'] halves: high, low, high; N' = chunks N coordinates, padded
+    halves: Tensor, // [chunks, N, 3, F'] halves: high, low, high; or [chunks, N, 1, F'], high; N' = chunks N
     units: Tensor,  // [2]: what an entry is worth, and the largest sum of a vertex's absolute weights
-    chunks: i64,    // of N', summed apart
+    chunks: i64,    // of the padded coordinates N', summed apart
+    products: i64,  // 3, or 1 where it is to be fast
 }
 
 impl Pair {
@@ -113,7 +139,9 @@ impl Pair {
         if halves.tensor.numel() == 0 || !matches!(halves.tensor.device(), Device::Cuda(_)) {
             return Ok(None);
         }
-        let chunks = halves.shape(&[-1, -1, 3, -1])?.tensor.size()[0];
+        let &[chunks, _, products @ (1 | 3), _] = halves.tensor.size().as_slice() else {
+            return Err(halves.wrong_shape("[*, *, 3, *], or [*, *, 1, *] of what was prepared to be fast"));
+        };
         let units = units.real()?.same_device(halves)?.shape(&[2])?.contiguous()?;
         if halves.tensor.kind() != Kind::Half || units.kind() != Kind::Float {
             // A module that changed its dtype since: the split is for float32 alone.
@@ -122,7 +150,7 @@ impl Pair {
         let dense = halves.contiguous()?;
         // Kernels read sixteen bytes at once.
         let is_aligned = (dense.data_ptr() as u64).is_multiple_of(16);
-        let pair = Self { halves: if is_aligned { dense } else { dense.f_alias_copy()? }, units, chunks };
+        let pair = Self { halves: if is_aligned { dense } else { dense.f_alias_copy()? }, units, chunks, products };
         let is_padded = pair.rows() % 16 == 0 && pair.features() % 64 == 0;
         if !is_padded || pair.rows() < 3 * vertices || pair.features() < 9 * (joints - 1) {
             return Err(halves.wrong_shape("those that smplx::prepare made for this model"));
@@ -142,6 +170,16 @@ impl Pair {
 
     fn chunk(&self) -> i64 {
         self.halves.size()[1]
+    }
+
+    /// Halves of a number: `halves_for` in `kernels/common/half_products.cuh`.
+    fn parts(&self) -> i64 {
+        if self.products == 3 { 2 } else { 1 }
+    }
+
+    /// The one for it of two programs.
+    fn program(&self, programs: &'static [Program; 2]) -> &'static Program {
+        &programs[usize::from(self.products == 1)]
     }
 }
 
@@ -168,34 +206,42 @@ struct Launch {
 
 impl Launch {
     /// Of `slab_skinning` or `group_skinning`.
-    fn skinning(device: usize, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
+    fn skinning(
+        (device, bodies, keep): (usize, i64, bool),
+        shapes: i64,
+        skin: &Skin,
+        args: &Arguments,
+    ) -> Result<Self> {
         let groups = (&GROUP_SKINNING, GROUP_SKINNING_SHARED);
-        if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
-            return Ok(launch.early());
+        if !keep || bodies <= GROUPS_KEEP {
+            if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
+                return Ok(launch.early());
+            }
         }
         let block = Block::skinning(shared_memory(device)?, shapes, skin);
         Ok(Self::in_slabs(&SKINNING, &block, device, bodies, shapes, skin, args)?.early())
     }
 
     /// Of `slab_posed_gradient` or `group_posed_gradient`.
-    fn posed_gradient(device: usize, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
-        let groups = (&GROUP_POSED_GRADIENT, GROUP_GRADIENT_SHARED);
+    fn posed_gradient(pair: &Pair, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
+        let device = device_of(&pair.halves)?;
+        let groups = (pair.program(&GROUP_POSED_GRADIENT), GROUP_GRADIENT_SHARED);
         if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
             return Ok(launch);
         }
         let block = Block::posed_gradient(shared_memory(device)?, shapes, skin);
-        Self::in_slabs(&POSED_GRADIENT, &block, device, bodies, shapes, skin, args)
+        Self::in_slabs(pair.program(&POSED_GRADIENT), &block, device, bodies, shapes, skin, args)
     }
 
     fn in_groups(
-        (program, shared): (&Program, [u32; 4]),
+        (program, shared): (&Program, [u32; 3]),
         device: usize,
         bodies: i64,
         shapes: i64,
         skin: &Skin,
         args: &Arguments,
     ) -> Result<Option<Self>> {
-        if !has_group_products(device)? || skin.joint_count > GROUP_JOINTS {
+        if !has_group_products(device)? || skin.joint_count > GROUP_JOINTS || shapes > SHAPES[shared.len() - 1] {
             return Ok(None);
         }
         let groups = padded(bodies) / GROUP;

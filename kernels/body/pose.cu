@@ -16,7 +16,8 @@ struct PoseParams {
   void* rot_mats;             // [B, J, 3, 3]
   void* joints;               // [B, J, 3], rest joints
   void* features;             // [B, J - 1, 3, 3], rotation minus identity, or null
-  unsigned short* halves;     // [B.., 3, F'], the features in units below as halves: low, high, high; or null
+  unsigned short* halves;     // [B.., 3, F'], the features in units below as halves: low, high, high; or null. Whole
+                              // slabs of 32 bodies, zero where there is none
   float* feature_unit;        // [B], with the above
   void* posed;                // [B, J, 3]
   void* transforms;           // [B, J, 4, 4]
@@ -84,6 +85,11 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const Ch
     halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
   }
   if (threadIdx.x == 0) p.feature_unit[body] = 1.f / scale;
+  // The product has columns for these too, and they must be numbers.
+  const long long bodies = gridDim.x, rows = (bodies + 31) / 32 * 32;
+  for (long long row = bodies + body; row < rows; row += bodies) {
+    for (int i = threadIdx.x; i < 3 * p.padded; i += blockDim.x) p.halves[row * 3 * p.padded + i] = 0;
+  }
 }
 
 template <class T>

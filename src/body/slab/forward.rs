@@ -9,7 +9,8 @@ use super::{
 };
 use crate::Result;
 use crate::cuda::{multiprocessors, shared_memory};
-use crate::torch::Arguments;
+use crate::torch::Memory::{Own, Shared};
+use crate::torch::{Arguments, Sizes, empty, empty_one};
 
 /// The twin of `SlabSkinningParams` in `kernels/body/slab_skinning.cu`.
 #[repr(C)]
@@ -63,20 +64,15 @@ pub(in crate::body) struct Rest<'a> {
 
 /// Pose features split into halves by `pose`, and their units.
 pub(in crate::body) struct Features {
-    pub(in crate::body) halves: Tensor, // [B padded, 3 F']
+    pub(in crate::body) halves: Tensor, // [B padded, 3 F'], zero where there is no body
     pub(in crate::body) unit: Tensor,   // [B]
 }
 
 impl Features {
     pub(in crate::body) fn empty(bodies: i64, pair: &Pair) -> Result<Self> {
-        let device = pair.halves.device();
         let size = [padded(bodies), 3 * pair.features()];
-        let halves = Tensor::f_empty(size, (Kind::Half, device))?;
-        // Columns of their own for the product, of no body; but they must be numbers.
-        if bodies < size[0] {
-            let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
-        }
-        Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))? })
+        let [halves, unit] = empty(&pair.halves, [(Shared, &size, Kind::Half), (Shared, &[bodies], Kind::Float)])?;
+        Ok(Self { halves, unit })
     }
 }
 
@@ -91,14 +87,18 @@ pub(in crate::body) fn skinning(
 ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let size = [rest.bodies, skin.vertex_count(), 3];
     let device = device_of(transforms)?;
-    let empty = || Tensor::f_empty(size, (Kind::Float, transforms.device()));
-    let vertices = empty()?;
-    let kept = if keep { Some((empty()?, empty()?)) } else { None };
-    let block = Block::skinning(shared_memory(device)?, rest.shape.size()[1], skin);
+    let result = (Own, size.as_slice(), Kind::Float);
+    let (vertices, kept) = if keep {
+        let [vertices, v_shaped, v_posed] = empty(transforms, [result; 3])?;
+        (vertices, Some((v_shaped, v_posed)))
+    } else {
+        (empty_one(transforms, &size, Kind::Float)?, None)
+    };
+    let block = Block::skinning(shared_memory(device)?, rest.shape.sizes()[1], skin);
     for (first, bodies) in launches(rest.bodies, LAUNCH) {
         let width = padded(bodies);
         let blend = match correctives {
-            Some((pair, features)) => Some(product(pair, &features.halves.f_narrow(0, first, width)?, args)?),
+            Some((pair, features)) => Some(product(pair, features, (first, width), args)?),
             None => None,
         };
         let splits = splits(device, bodies, skin.vertex_count(), block.vertices())?;
@@ -125,11 +125,11 @@ pub(in crate::body) fn skinning(
             width,
             vertex_count: skin.vertex_count(),
             joint_count: skin.joint_count,
-            influences: skin.weights.size()[1],
-            shape_count: rest.shape.size()[1],
+            influences: skin.weights.sizes()[1],
+            shape_count: rest.shape.sizes()[1],
             splits,
         };
-        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.size()[1]), args.stream())?.early();
+        let kernel = SKINNING.kernel(device, for_shapes(rest.shape.sizes()[1]), args.stream())?.early();
         kernel.launch_if_any(
             (width / LANES * splits) as u32,
             32 * block.warps,
@@ -141,17 +141,19 @@ pub(in crate::body) fn skinning(
     Ok((vertices, kept))
 }
 
-/// The correctives `[N', W]` of bodies with these features `[W, 3 F']`.
-fn product(pair: &Pair, features: &Tensor, args: &Arguments) -> Result<Tensor> {
-    let (device, width, count) = (device_of(features)?, features.size()[0], pair.features());
+/// The correctives `[N', W]` of the `width` bodies from the first one on.
+fn product(pair: &Pair, features: &Features, (first, width): (i64, i64), args: &Arguments) -> Result<Tensor> {
+    let (device, count) = (device_of(&features.halves)?, pair.features());
     let shared = (2 * 2 * width * (count + CORRECTIVES_APART)) as u32;
     if width > LANES || shared > shared_memory(device)? {
-        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?);
+        let all = &features.halves;
+        let part = if width == all.sizes()[0] { all.shallow_clone() } else { all.f_narrow(0, first, width)? };
+        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&part.f_tr()?, Kind::Float)?);
     }
-    let correctives = Tensor::f_empty([pair.rows(), width], (Kind::Float, features.device()))?;
+    let correctives = empty_one(&pair.halves, &[pair.rows(), width], Kind::Float)?;
     let params = CorrectivesParams {
         directions: pair.halves.data_ptr() as u64,
-        features: features.data_ptr() as u64,
+        features: features.halves.data_ptr() as u64 + (2 * first * features.halves.sizes()[1]) as u64,
         correctives: correctives.data_ptr() as u64,
         rows: pair.rows(),
         features_padded: count,

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::skinning::Skin;
 use crate::cuda::{Program, multiprocessors, shared_memory};
-use crate::torch::Argument;
+use crate::torch::{Argument, Sizes};
 use crate::{Error, Result};
 pub(super) use backward::{Asked, ByJoint, backward};
 pub(super) use forward::{Features, Rest, skinning};
@@ -96,7 +96,7 @@ impl Pair {
         if halves.tensor.numel() == 0 || !matches!(halves.tensor.device(), Device::Cuda(_)) {
             return Ok(None);
         }
-        let chunks = halves.shape(&[-1, -1, 3, -1])?.tensor.size()[0];
+        let chunks = halves.shape(&[-1, -1, 3, -1])?.tensor.sizes()[0];
         let units = units.real()?.same_device(halves)?.shape(&[2])?.contiguous()?;
         if halves.tensor.kind() != Kind::Half || units.kind() != Kind::Float {
             // A module that changed its dtype since: the split is for float32 alone.
@@ -115,16 +115,16 @@ impl Pair {
 
     /// F', the features of a body padded.
     pub(super) fn features(&self) -> i64 {
-        self.halves.size()[3]
+        self.halves.sizes()[3]
     }
 
     /// N', the coordinates of a body padded.
     fn rows(&self) -> i64 {
-        self.chunks * self.halves.size()[1]
+        self.chunks * self.halves.sizes()[1]
     }
 
     fn chunk(&self) -> i64 {
-        self.halves.size()[1]
+        self.halves.sizes()[1]
     }
 }
 
@@ -186,7 +186,7 @@ fn for_shapes(shapes: i64) -> usize {
 
 /// Numbers that a warp keeps of the weights: `Influences` in `slab_tiles.cuh`.
 fn influences(skin: &Skin) -> i64 {
-    2 * TILE * ((skin.weights.size()[1] + 3) / 4 * 4).max(4)
+    2 * TILE * ((skin.weights.sizes()[1] + 3) / 4 * 4).max(4)
 }
 
 /// And of the shape directions: `ShapeDirections` there.

@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     given = parser.parse_args()
     avatorch.warm_up(device)
+    torch._dynamo.config.recompile_limit = 64  # a program is compiled for each batch, with gradients and without
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, float32, SMPL-X sizes, 20 coefficients; ms, median (spread)\n")
     print("| bodies | program | forward | forward + backward | floor | bodies/s | MiB | error um | against smplx |")
@@ -147,7 +148,6 @@ def main() -> None:
         programs = all_programs(path, device, given.compiled)
         wanted = [n for n in programs if n == "smplx" or not given.only or any(part in n for part in given.only)]
         for batch in given.batches:
-            torch.compiler.reset()  # or the compiler gives up after eight kinds of calls
             found = {n: measured_if_it_fits(programs[n], batch, device, exact) for n in wanted}
             last = found[wanted[-1]]
             floor = {products: floors(batch, device, products) for products in {programs[n].products for n in wanted}}

@@ -39,6 +39,7 @@ def main(parts: set[str], types: set[str], tensor_cores: bool) -> None:
                     in_slabs(model, fast=True)
             if tensor_cores:
                 in_slabs(rig(700, 24, 12, 6).to("cuda", dtype), ((1100, False),))  # several runs of vertices to a block
+                in_slabs(rig(200, 65, 20, 4).to("cuda", dtype))  # more joints than a group of warps takes
         if "mel" in parts:
             for dialect in DIALECTS:
                 spectrogram(dialect, dtype)
@@ -53,7 +54,7 @@ def rigs(dtype: torch.dtype) -> list[Rig]:
     """Of one joint and many, with and without pose correctives, regressors and shapes."""
     made = (
         rig(1, 1, 1, 1),
-        rig(301, 55, 5, 4),
+        rig(301, 55, 20, 4),
         rig(130, 104, 0, 9, posed=False),
         rig(65, 33, 3, 2, regressed=False, posed=False),
     )

@@ -16,7 +16,8 @@ struct PoseParams {
   void* rot_mats;             // [B, J, 3, 3]
   void* joints;               // [B, J, 3], rest joints
   void* features;             // [B, J - 1, 3, 3], rotation minus identity, or null
-  unsigned short* halves;     // [B.., products, F'], the features in units below as halves, or null
+  unsigned short* halves;     // [B.., products, F'], the features in units below as halves, or null. Whole slabs of 32
+                              // bodies, zero where there is none
   float* feature_unit;        // [B], with the above
   void* posed;                // [B, J, 3]
   void* transforms;           // [B, J, 4, 4]
@@ -77,7 +78,8 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const Ch
   __syncthreads();
   for (int warp = 0; warp < int(blockDim.x / 32); ++warp) largest = fmaxf(largest, largest_of[warp]);
   const float scale = scale_for(largest);
-  unsigned short* halves = p.halves + body * p.products * p.padded;
+  const long long of_body = p.products * p.padded;
+  unsigned short* halves = p.halves + body * of_body;
   for (int i = threadIdx.x; i < p.padded; i += blockDim.x) {
     const int entry = i + 9;
     const HalfPair pair =
@@ -86,6 +88,11 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const Ch
     if (p.products == 3) halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
   }
   if (threadIdx.x == 0) p.feature_unit[body] = 1.f / scale;
+  // The product has columns for these too, and they must be numbers.
+  const long long bodies = gridDim.x, rows = (bodies + 31) / 32 * 32;
+  for (long long row = bodies + body; row < rows; row += bodies) {
+    for (int i = threadIdx.x; i < of_body; i += blockDim.x) p.halves[row * of_body + i] = 0;
+  }
 }
 
 template <class T>

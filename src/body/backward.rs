@@ -8,7 +8,7 @@ use super::kinematic_chain::parents_of;
 use super::skinning::{self, Skin, batched};
 use super::{pose, pose_blend, posed_skinning, slab};
 use crate::Result;
-use crate::torch::{Arguments, Outputs, entry};
+use crate::torch::{Arguments, Outputs, Sizes, entry};
 
 /// The inputs that a gradient can reach, by their bit in `needs`; `Input` in `forward.cpp` is the twin.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,9 +31,9 @@ const INPUTS: usize = 12;
 entry!(avatorch_forward_backward, "smplx::forward_backward", backward);
 fn backward(args: &Arguments) -> Result<Outputs> {
     let joints = args.tensor(16, "J_shaped")?.real()?.shape(&[-1, -1, 3])?;
-    let (bodies, joint_count) = (joints.tensor.size()[0], joints.tensor.size()[1]);
+    let (bodies, joint_count) = (joints.tensor.sizes()[0], joints.tensor.sizes()[1]);
     let weights = args.tensor(13, "lbs_weights")?.like(joints)?.shape(&[-1, joint_count])?;
-    let vertices = weights.tensor.size()[0];
+    let vertices = weights.tensor.sizes()[0];
     let tensor = |position, name, shape: &[i64]| args.tensor(position, name)?.like(joints)?.shape(shape)?.contiguous();
     let optional = |position, name, shape: &[i64]| match args.optional(position, name) {
         Some(found) => found.like(joints)?.shape(shape)?.contiguous().map(Some),
@@ -49,7 +49,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     let arrived_v_posed = optional(6, "grad_v_posed", &of_vertices)?;
 
     let shape = args.tensor(7, "shape_coefficients")?.like(joints)?.rank(2)?;
-    let shapes = shape.tensor.size()[1];
+    let shapes = shape.tensor.sizes()[1];
     let shapedirs = tensor(9, "shapedirs", &[vertices, 3, shapes])?;
     let shape = batched(shape, bodies, &[shapes])?.contiguous()?;
     let pose = read_pose(args.tensor(8, "pose")?.like(joints)?, bodies, joint_count)?.contiguous()?;
@@ -174,7 +174,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             None => back,
         });
     }
-    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.size()[1..].iter().product()]);
+    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.sizes()[1..].iter().product()]);
     let coefficients = || shape.f_expand([bodies, shapes], false);
     let mut grads: Outputs = smallvec![];
     grads.resize_with(INPUTS, || None);
@@ -201,9 +201,10 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     give(Input::Pose, &|| {
         let mut size = pose.size();
         size[0] = bodies;
-        Ok(g_pose
-            .as_ref()
-            .map_or_else(|| Tensor::f_zeros(&size, (pose.kind(), pose.device())), |g| g.f_view(&size[..]))?)
+        Ok(match &g_pose {
+            Some(whole) => whole.shallow_clone(),
+            None => Tensor::f_zeros(&size, (pose.kind(), pose.device()))?,
+        })
     })?;
     give(Transl, &|| {
         let sum =

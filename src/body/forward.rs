@@ -7,13 +7,13 @@
 //! pose --> rotations --+--> pose correctives ---------^
 //! ```
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use tch::Tensor;
 
 use super::kinematic_chain::parents_of;
 use super::skinning::{Skin, batched, common_batch};
 use super::{pose, pose_blend, posed_skinning, slab};
-use crate::torch::{Argument, Arguments, Outputs, entry};
+use crate::torch::{Argument, Arguments, Outputs, Sizes, entry};
 use crate::{Error, Result};
 
 entry!(avatorch_forward, "smplx::forward", forward);
@@ -126,7 +126,7 @@ impl Inputs {
         );
         let per_body =
             [args.optional(2, "transl"), args.optional(11, "vertex_offsets"), args.optional(12, "joint_offsets")];
-        let mut batches = vec![shape, pose];
+        let mut batches: SmallVec<[_; 6]> = smallvec![shape, pose];
         batches.extend((model.template.tensor.dim() == 3).then_some(model.template));
         batches.extend(per_body.into_iter().flatten());
         let bodies = common_batch(&batches);
@@ -164,6 +164,7 @@ impl Inputs {
             transl: self.transl.as_ref(),
             parents: &model.parents,
             wants_features,
+            keep: self.keep,
             halves,
         }
     }
@@ -185,7 +186,7 @@ impl<'a> Model<'a> {
     fn read(args: &'a Arguments<'_>) -> Result<Self> {
         let template = args.tensor(3, "v_template")?.real()?;
         let weights = args.tensor(8, "lbs_weights")?.like(template)?.rank(2)?;
-        let (vertices, joints) = (weights.tensor.size()[0], weights.tensor.size()[1]);
+        let (vertices, joints) = (weights.tensor.sizes()[0], weights.tensor.sizes()[1]);
         if joints == 0 {
             return Err(Error::Value(
                 "smplx::forward: lbs_weights has no joints, expected [V, J] with at least one".into(),
@@ -202,7 +203,7 @@ impl<'a> Model<'a> {
             (Some(values), Some(of)) => Skin::read(values.like(template)?.shape(&[vertices, -1])?, Some(of), joints)?,
             _ => Skin::read(weights, None, joints)?,
         };
-        let shapes = shapedirs.tensor.size()[2];
+        let shapes = shapedirs.tensor.sizes()[2];
         Ok(Self { template, shapedirs: shapedirs.contiguous()?, posedirs, parents, skin, vertices, joints, shapes })
     }
 
@@ -212,15 +213,16 @@ impl<'a> Model<'a> {
         let size = [bodies, self.vertices, 3];
         if self.template.tensor.dim() == 2 {
             let template = self.template.tensor.f_reshape([1, 3 * self.vertices])?;
-            let shaped = template.f_addmm(shape, &dirs)?.f_view([shape.size()[0], self.vertices, 3])?;
-            return Ok(shaped.f_expand(size, false)?.f_contiguous()?);
+            let shaped = template.f_addmm(shape, &dirs)?.f_view([shape.sizes()[0], self.vertices, 3])?;
+            let of_all = if shaped.sizes() == size { shaped } else { shaped.f_expand(size, false)? };
+            return Ok(of_all.f_contiguous()?);
         }
         let template = batched(self.template, bodies, &[self.vertices, 3])?.tensor;
-        let blend = shape.f_mm(&dirs)?.f_view([shape.size()[0], self.vertices, 3])?;
+        let blend = shape.f_mm(&dirs)?.f_view([shape.sizes()[0], self.vertices, 3])?;
         Ok(blend.f_add(template)?.f_expand(size, false)?.f_contiguous()?)
     }
 
-    /// Rest joints `[1, J, 3]` of the template and their directions `[J, 3, C]`, where they are known; then the shaped
+    /// Rest joints `[J, 3]` of the template and their directions `[J, 3, C]`, where they are known; then the shaped
     /// vertices are not needed for them.
     fn folded_joints(&self, args: &Arguments) -> Result<Option<(Tensor, Tensor)>> {
         let given = (args.optional(9, "J_template"), args.optional(10, "J_shapedirs"));
@@ -237,7 +239,7 @@ impl<'a> Model<'a> {
                 ));
             }
         };
-        let base = template.like(self.template)?.shape(&[self.joints, 3])?.contiguous()?.f_unsqueeze(0)?;
+        let base = template.like(self.template)?.shape(&[self.joints, 3])?.contiguous()?;
         Ok(Some((base, dirs.like(self.template)?.shape(&[self.joints, 3, self.shapes])?.contiguous()?)))
     }
 

@@ -8,7 +8,7 @@ use super::{Real, for_real};
 use crate::Result;
 use crate::cuda::Program;
 use crate::torch::parallel::{self, elements, elements_mut, int64s};
-use crate::torch::{Argument, Arguments, Outputs, entry};
+use crate::torch::{Argument, Arguments, Outputs, Sizes, entry};
 
 pub(super) static PROGRAM: Program = Program::new(
     "body/kinematic_chain.cu",
@@ -62,7 +62,7 @@ pub(super) fn parents_of(parents: Argument<'_>, joints: i64) -> Result<Tensor> {
 entry!(avatorch_kinematic_chain, "smplx::kinematic_chain", forward);
 fn forward(args: &Arguments) -> Result<Outputs> {
     let rotations = args.tensor(0, "rot_mats")?.real()?.shape(&[-1, -1, 3, 3])?;
-    let (bodies, joints) = (rotations.tensor.size()[0], rotations.tensor.size()[1]);
+    let (bodies, joints) = (rotations.tensor.sizes()[0], rotations.tensor.sizes()[1]);
     let positions = args.tensor(1, "joints")?.like(rotations)?.shape(&[bodies, joints, 3])?.contiguous()?;
     let parents = parents_of(args.tensor(2, "parents")?.same_device(rotations)?, joints)?;
     let rotations = rotations.contiguous()?;
@@ -150,7 +150,7 @@ pub(super) fn write_results<T: Real>(
 entry!(avatorch_kinematic_chain_backward, "smplx::kinematic_chain_backward", backward);
 fn backward(args: &Arguments) -> Result<Outputs> {
     let rotations = args.tensor(2, "rot_mats")?.real()?.shape(&[-1, -1, 3, 3])?;
-    let (bodies, joints) = (rotations.tensor.size()[0], rotations.tensor.size()[1]);
+    let (bodies, joints) = (rotations.tensor.sizes()[0], rotations.tensor.sizes()[1]);
     let positions = args.tensor(3, "joints")?.like(rotations)?.shape(&[bodies, joints, 3])?.contiguous()?;
     let parents = parents_of(args.tensor(4, "parents")?.same_device(rotations)?, joints)?;
     let grad = |position, name, shape: &[i64]| match args.optional(position, name) {

@@ -1,5 +1,8 @@
 //! From pose and shape coefficients to the posed skeleton of a body, and back: rotations, rest joints and chain at once.
 
+use std::iter::once;
+
+use smallvec::SmallVec;
 use tch::{Device, Tensor};
 
 use super::kinematic_chain::{Chain, GRAIN, global_transforms, launch_shape, write_results};
@@ -7,8 +10,9 @@ use super::skinning::{body_of, step};
 use super::{Real, for_real, rotation, slab};
 use crate::Result;
 use crate::cuda::Program;
-use crate::torch::Arguments;
+use crate::torch::Memory::{Own, Shared};
 use crate::torch::parallel::{self, elements, elements_mut, int64s};
+use crate::torch::{Arguments, Sizes, empty, empty_one};
 
 pub(super) static PROGRAM: Program =
     Program::new("body/pose.cu", &["pose<float>", "pose<double>", "pose_backward<float>", "pose_backward<double>"]);
@@ -50,12 +54,13 @@ pub(super) struct Inputs<'a> {
     pub(super) bodies: i64,
     pub(super) pose: &'a Tensor,       // [B | 1, 3 J], [B | 1, J, 3] or [B | 1, J, 3, 3]
     pub(super) shape: &'a Tensor,      // [B | 1, C]
-    pub(super) joint_base: &'a Tensor, // [1, J, 3] or [B, J, 3]
+    pub(super) joint_base: &'a Tensor, // [J, 3] or [B, J, 3]
     pub(super) joint_dirs: Option<&'a Tensor>, // [J, 3, C]
     pub(super) joint_offsets: Option<&'a Tensor>, // [B | 1, J, 3]
     pub(super) transl: Option<&'a Tensor>, // [B | 1, 3]
     pub(super) parents: &'a Tensor,    // [J]
     pub(super) wants_features: bool,
+    pub(super) keep: bool, // what `smplx::forward` returns of the skeleton beside the posed joints
     pub(super) halves: Option<&'a slab::Features>, // to be filled, on a GPU
 }
 
@@ -68,20 +73,21 @@ pub(super) struct Skeleton {
 }
 
 pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton> {
-    let (bodies, joints) = (inputs.bodies, inputs.parents.size()[0]);
-    let options = (inputs.pose.kind(), inputs.pose.device());
+    let (bodies, joints) = (inputs.bodies, inputs.parents.sizes()[0]);
+    let (kind, kept) = (inputs.pose.kind(), if inputs.keep { Own } else { Shared });
     let matrices = inputs.pose.dim() == 4;
-    let mut out = Skeleton {
-        rot_mats: Tensor::f_empty([bodies, joints, 3, 3], options)?,
-        joints: Tensor::f_empty([bodies, joints, 3], options)?,
-        features: if inputs.wants_features {
-            Some(Tensor::f_empty([bodies, 9 * (joints - 1)], options)?)
-        } else {
-            None
-        },
-        posed: Tensor::f_empty([bodies, joints, 3], options)?,
-        transforms: Tensor::f_empty([bodies, joints, 4, 4], options)?,
-    };
+    let [rot_mats, rest, posed, transforms] = empty(
+        inputs.pose,
+        [
+            (kept, &[bodies, joints, 3, 3], kind),
+            (kept, &[bodies, joints, 3], kind),
+            (Own, &[bodies, joints, 3], kind),
+            (kept, &[bodies, joints, 4, 4], kind),
+        ],
+    )?;
+    let features = || empty_one(inputs.pose, &[bodies, 9 * (joints - 1)], kind);
+    let features = inputs.wants_features.then(features).transpose()?;
+    let mut out = Skeleton { rot_mats, joints: rest, features, posed, transforms };
     match inputs.pose.device() {
         Device::Cuda(device) => for_real!(inputs.pose, T => {
             let params = Params {
@@ -101,14 +107,14 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
                 transforms: out.transforms.data_ptr() as u64,
                 pose_step: step(inputs.pose),
                 shape_step: step(inputs.shape),
-                base_step: step(inputs.joint_base),
+                base_step: if inputs.joint_base.dim() == 2 { 0 } else { step(inputs.joint_base) },
                 offset_step: inputs.joint_offsets.map_or(0, step),
                 transl_step: inputs.transl.map_or(0, step),
                 joint_count: joints,
-                shape_count: inputs.shape.size()[1],
+                shape_count: inputs.shape.sizes()[1],
                 matrices: i64::from(matrices),
                 products: inputs.halves.map_or(0, |features| features.products),
-                padded: inputs.halves.map_or(0, |features| features.halves.size()[1] / features.products),
+                padded: inputs.halves.map_or(0, |features| features.halves.sizes()[1] / features.products),
             };
             let (threads, shared) = launch_shape::<T>(joints);
             let threads = threads.max(THREADS);
@@ -121,7 +127,7 @@ pub(super) fn forward(inputs: &Inputs<'_>, args: &Arguments) -> Result<Skeleton>
 
 fn forward_cpu<T: Real>(inputs: &Inputs<'_>, out: &mut Skeleton, matrices: bool) {
     let parents = int64s(inputs.parents);
-    let (joints, bodies, shapes) = (parents.len(), inputs.bodies as usize, inputs.shape.size()[1] as usize);
+    let (joints, bodies, shapes) = (parents.len(), inputs.bodies as usize, inputs.shape.sizes()[1] as usize);
     let (pose, shape, base) =
         (elements::<T>(inputs.pose), elements::<T>(inputs.shape), elements::<T>(inputs.joint_base));
     let dirs = inputs.joint_dirs.map(elements::<T>);
@@ -222,13 +228,18 @@ pub(super) fn backward(
     parents: &Tensor,
     args: &Arguments,
 ) -> Result<Gradients> {
-    let (bodies, joint_count) = (joints.size()[0], joints.size()[1]);
+    let (bodies, joint_count) = (joints.sizes()[0], joints.sizes()[1]);
     let vectors = pose.dim() != 4;
-    let empty = |size: &[i64]| Tensor::f_empty(size, (joints.kind(), joints.device()));
-    let mut grad_rot = empty(&[bodies, joint_count, 3, 3])?;
-    let mut grad_joints = empty(&[bodies, joint_count, 3])?;
-    let mut grad_pose = if vectors { Some(empty(&[bodies, joint_count, 3])?) } else { None };
-    let grad_shape = shape.map(|shape| empty(&shape.partial.size())).transpose()?;
+    let [mut grad_rot, mut grad_joints] = empty(
+        joints,
+        [
+            (if vectors { Shared } else { Own }, &[bodies, joint_count, 3, 3], joints.kind()),
+            (Shared, &[bodies, joint_count, 3], joints.kind()),
+        ],
+    )?;
+    let as_given: SmallVec<[i64; 4]> = once(bodies).chain(pose.sizes()[1..].iter().copied()).collect();
+    let mut grad_pose = vectors.then(|| empty_one(joints, &as_given, joints.kind())).transpose()?;
+    let grad_shape = shape.map(|shape| empty_one(joints, shape.partial.sizes(), joints.kind())).transpose()?;
     match rot_mats.device() {
         Device::Cuda(device) => for_real!(rot_mats, T => {
             let params = BackwardParams {
@@ -249,7 +260,7 @@ pub(super) fn backward(
                 grad_shape: address(grad_shape.as_ref()),
                 pose_step: step(pose),
                 joint_count,
-                shape_count: shape.map_or(0, |shape| shape.partial.size()[1]),
+                shape_count: shape.map_or(0, |shape| shape.partial.sizes()[1]),
             };
             let (threads, shared) = launch_shape::<T>(joint_count);
             let threads = threads.max(THREADS);

@@ -10,8 +10,8 @@ use super::skinning::{Skin, body_of, step, within_bodies};
 use super::{Real, for_real};
 use crate::Result;
 use crate::cuda::{Program, blocks_of};
-use crate::torch::Arguments;
 use crate::torch::parallel::{self, elements, elements_mut};
+use crate::torch::{Arguments, Sizes, empty_one};
 
 pub(super) static PROGRAM: Program = Program::new(
     "body/posed_skinning.cu",
@@ -58,13 +58,13 @@ pub(super) struct Rest<'a> {
 /// `(v_posed, vertices)`, both `[B, V, 3]`.
 pub(super) fn forward(rest: Rest<'_>, transforms: &Tensor, skin: &Skin, args: &Arguments) -> Result<(Tensor, Tensor)> {
     let Rest { v_shaped, correctives, vertex_offsets, transl } = rest;
-    let bodies = v_shaped.size()[0];
+    let bodies = v_shaped.sizes()[0];
     let has_correctives = correctives.is_some();
     let mut v_posed = match correctives {
         Some(correctives) => correctives,
-        None => v_shaped.f_empty_like()?,
+        None => empty_one(v_shaped, v_shaped.sizes(), v_shaped.kind())?,
     };
-    let mut vertices = v_shaped.f_empty_like()?;
+    let mut vertices = empty_one(v_shaped, v_shaped.sizes(), v_shaped.kind())?;
     match v_shaped.device() {
         Device::Cuda(device) => {
             let params = Params {
@@ -81,7 +81,7 @@ pub(super) fn forward(rest: Rest<'_>, transforms: &Tensor, skin: &Skin, args: &A
                 transl_step: transl.map_or(0, step),
                 vertex_count: skin.vertex_count(),
                 joint_count: skin.joint_count,
-                influences: skin.weights.size()[1],
+                influences: skin.weights.sizes()[1],
             };
             let kernel = PROGRAM.kernel(device, for_real!(v_shaped, T => T::INDEX), args.stream())?;
             let blocks = blocks_of(bodies, skin.vertex_count(), THREADS)?;
@@ -131,8 +131,8 @@ pub(super) fn backward(
     skin: &Skin,
     args: &Arguments,
 ) -> Result<Tensor> {
-    let bodies = grad_vertices.size()[0];
-    let mut grad = grad_vertices.f_empty_like()?;
+    let bodies = grad_vertices.sizes()[0];
+    let mut grad = empty_one(grad_vertices, grad_vertices.sizes(), grad_vertices.kind())?;
     match grad_vertices.device() {
         Device::Cuda(device) => {
             let params = Params {
@@ -149,7 +149,7 @@ pub(super) fn backward(
                 transl_step: 0,
                 vertex_count: skin.vertex_count(),
                 joint_count: skin.joint_count,
-                influences: skin.weights.size()[1],
+                influences: skin.weights.sizes()[1],
             };
             let kernel = PROGRAM.kernel(device, BACKWARD + for_real!(grad_vertices, T => T::INDEX), args.stream())?;
             let blocks = blocks_of(bodies, skin.vertex_count(), THREADS)?;

@@ -5,14 +5,14 @@
 //! Weights are `[V, K]` with the joint of each in `joints [V, K]` (-1: none), or dense `[V, J]` without `joints`.
 
 use num_traits::Zero;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use tch::{Device, Kind, Tensor};
 
 use super::skin::{Gathered, Matrix, Rows, Skinned, for_points};
 use super::{Real, for_real};
 use crate::cuda::{Program, blocks_of, launch_1d};
 use crate::torch::parallel::{self, elements, elements_mut};
-use crate::torch::{Argument, Arguments, Outputs, entry};
+use crate::torch::{Argument, Arguments, Outputs, Sizes, empty_one, entry};
 use crate::{Error, Result};
 
 pub(super) static PROGRAM: Program = Program::new(
@@ -64,7 +64,7 @@ impl Skin {
     pub(super) fn read(weights: Argument<'_>, joints: Option<Argument<'_>>, joint_count: i64) -> Result<Self> {
         let weights = weights.real()?;
         let joints = if let Some(joints) = joints {
-            Some(joints.int32()?.same_device(weights)?.shape(&weights.tensor.size())?.contiguous()?)
+            Some(joints.int32()?.same_device(weights)?.shape(weights.tensor.sizes())?.contiguous()?)
         } else {
             weights.shape(&[-1, joint_count])?;
             None
@@ -73,11 +73,11 @@ impl Skin {
     }
 
     pub(super) fn vertex_count(&self) -> i64 {
-        self.weights.size()[0]
+        self.weights.sizes()[0]
     }
 
     fn influences(&self) -> usize {
-        self.weights.size()[1] as usize
+        self.weights.sizes()[1] as usize
     }
 
     /// For every vertex the `(joint, weight)` pairs, on the CPU. Joints out of range were refused by `check_joints`.
@@ -132,17 +132,22 @@ pub(super) fn within_bodies<T>(
 
 /// A batch of `bodies`, or 1 to be shared by all.
 pub(super) fn batched<'a>(argument: Argument<'a>, bodies: i64, rest: &[i64]) -> Result<Argument<'a>> {
-    let batch = if argument.tensor.size().first() == Some(&1) { 1 } else { bodies };
-    argument.shape(&[&[batch], rest].concat())
+    let mut expected: SmallVec<[i64; 4]> = smallvec![bodies];
+    if argument.tensor.sizes().first() == Some(&1) {
+        expected[0] = 1;
+    }
+    expected.extend_from_slice(rest);
+    argument.shape(&expected)
 }
 
 /// The common batch of tensors each of which may have batch 1.
 pub(super) fn common_batch(tensors: &[Argument<'_>]) -> i64 {
-    tensors.iter().filter_map(|argument| argument.tensor.size().first().copied()).find(|&size| size != 1).unwrap_or(1)
+    tensors.iter().filter_map(|argument| argument.tensor.sizes().first().copied()).find(|&size| size != 1).unwrap_or(1)
 }
 
 pub(super) fn step(tensor: &Tensor) -> i64 {
-    if tensor.size()[0] == 1 { 0 } else { tensor.numel() as i64 / tensor.size()[0].max(1) }
+    let sizes = tensor.sizes();
+    if sizes[0] == 1 { 0 } else { sizes[1..].iter().product() }
 }
 
 // out_v = sum_j w_vj A_j [v; 1]
@@ -156,7 +161,7 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let skin = Skin::read(
         args.tensor(2, "weights")?.like(vertices)?,
         args.optional(3, "joints"),
-        transforms.tensor.size()[1],
+        transforms.tensor.sizes()[1],
     )?;
     let vertices = batched(vertices, bodies, &[skin.vertex_count(), 3])?.contiguous()?;
     skin.check_joints("smplx::skinning")?;
@@ -164,7 +169,7 @@ fn forward(args: &Arguments) -> Result<Outputs> {
 }
 
 fn run(vertices: &Tensor, transforms: &Tensor, skin: &Skin, bodies: i64, args: &Arguments) -> Result<Tensor> {
-    let mut out = Tensor::f_empty([bodies, skin.vertex_count(), 3], (vertices.kind(), vertices.device()))?;
+    let mut out = empty_one(vertices, &[bodies, skin.vertex_count(), 3], vertices.kind())?;
     match vertices.device() {
         Device::Cuda(device) => {
             let params = params(None, Some(vertices), Some(transforms), skin, &out, bodies, None);
@@ -277,13 +282,13 @@ fn weights_gradient(args: &Arguments) -> Result<Outputs> {
     let transforms = args.tensor(2, "transforms")?.like(vectors)?.rank(4)?;
     let bodies = common_batch(&[vectors, vertices, transforms]);
     let transforms = batched(transforms, bodies, &[-1, 4, 4])?;
-    let v_count = vectors.tensor.size()[1];
-    let joint_count = transforms.tensor.size()[1];
+    let v_count = vectors.tensor.sizes()[1];
+    let joint_count = transforms.tensor.sizes()[1];
     let vectors = batched(vectors, bodies, &[v_count, 3])?;
     // The weights themselves do not matter, their shape does.
     let influences =
-        args.optional(3, "joints").map_or(joint_count, |joints| joints.tensor.size().get(1).copied().unwrap_or(0));
-    let out = Tensor::f_empty([v_count, influences], (vectors.tensor.kind(), vectors.tensor.device()))?;
+        args.optional(3, "joints").map_or(joint_count, |joints| joints.tensor.sizes().get(1).copied().unwrap_or(0));
+    let out = empty_one(vectors.tensor, &[v_count, influences], vectors.tensor.kind())?;
     let joints = match args.optional(3, "joints") {
         Some(joints) => Some(joints.int32()?.same_device(vectors)?.shape(&[v_count, influences])?.contiguous()?),
         None => None,

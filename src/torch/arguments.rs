@@ -6,9 +6,10 @@ use std::mem::ManuallyDrop;
 use smallvec::SmallVec;
 use tch::{Device, Kind, Tensor};
 
+use super::Sizes;
 use crate::{Error, Result};
 
-type Borrowed = SmallVec<[Option<ManuallyDrop<Tensor>>; 16]>;
+type Borrowed = SmallVec<[Option<ManuallyDrop<Tensor>>; 32]>;
 
 pub(crate) struct Arguments<'a> {
     operator: &'static str,
@@ -103,14 +104,14 @@ impl Argument<'_> {
 
     /// `-1` stands for any size.
     pub(crate) fn shape(self, expected: &[i64]) -> Result<Self> {
-        let found = self.tensor.size();
+        let found = self.tensor.sizes();
         let matches = found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| *e == -1 || f == e);
         if matches { Ok(self) } else { Err(self.wrong_shape(&shape_text(expected))) }
     }
 
     /// Any leading dimensions, then exactly these.
     pub(crate) fn ends_with(self, expected: &[i64]) -> Result<Self> {
-        if self.tensor.size().ends_with(expected) {
+        if self.tensor.sizes().ends_with(expected) {
             return Ok(self);
         }
         let sizes: Vec<String> = expected.iter().map(i64::to_string).collect();
@@ -161,7 +162,7 @@ impl Argument<'_> {
 
     /// The error for a shape that the checks above cannot express.
     pub(crate) fn wrong_shape(self, expected: &str) -> Error {
-        let found = shape_text(&self.tensor.size());
+        let found = shape_text(self.tensor.sizes());
         Error::Value(format!("{}: {} has shape {found}, expected {expected}", self.operator, self.name))
     }
 }

@@ -1,7 +1,7 @@
 //! Entry points that C++ calls: tensors are borrowed, results handed over, errors and panics become a sentence.
 
-use std::ffi::{CString, c_char, c_void};
-use std::mem::ManuallyDrop;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smallvec::SmallVec;
@@ -12,7 +12,7 @@ use super::Arguments;
 use crate::{Error, Result};
 
 /// Results in the order of the operator's schema; `None` where a gradient was not asked for.
-pub(crate) type Outputs = SmallVec<[Option<Tensor>; 8]>;
+pub(crate) type Outputs = SmallVec<[Option<Tensor>; 12]>;
 
 /// The twin of `avatorch::Call` in `border.h`.
 #[repr(C)]
@@ -94,6 +94,17 @@ pub(crate) unsafe fn run(
     };
     call.message = CString::new(text.replace('\0', " ")).map_or(std::ptr::null_mut(), CString::into_raw);
     kind
+}
+
+/// Calls C++ that answers 0, or 1 with a text in the memory it is given.
+pub(crate) fn attempt(call: impl FnOnce(*mut c_char, usize) -> i32) -> Result<()> {
+    let mut message = [const { MaybeUninit::<c_char>::uninit() }; 4096];
+    if call(message.as_mut_ptr().cast(), message.len()) == 0 {
+        return Ok(());
+    }
+    // SAFETY: C++ ends the text with a zero inside `message`.
+    let text = unsafe { CStr::from_ptr(message.as_ptr().cast()) };
+    Err(Error::Runtime(text.to_string_lossy().into_owned()))
 }
 
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

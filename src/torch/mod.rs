@@ -4,6 +4,8 @@ mod arguments;
 pub(crate) mod border;
 pub mod operators;
 pub(crate) mod parallel;
+mod tensor;
 
 pub(crate) use arguments::{Argument, Arguments};
 pub(crate) use border::{Outputs, entry};
+pub(crate) use tensor::{Memory, Sizes, empty, empty_one};

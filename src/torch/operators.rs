@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use crate::{Error, Result};
+use super::border::attempt;
+use crate::Result;
 
 unsafe extern "C" {
     fn avatorch_dispatch(
@@ -29,24 +30,13 @@ fn dispatch<const OUTPUTS: usize>(name: &CStr, inputs: &[Option<&Tensor>]) -> Re
     let inputs: Vec<*const C_tensor> =
         inputs.iter().map(|input| input.map_or(std::ptr::null(), Tensor::as_ptr)).collect();
     let mut outputs = [std::ptr::null_mut(); OUTPUTS];
-    let mut message = [0; 4096];
-    // SAFETY: the lengths are those of the arrays; an output that was written is owned here.
-    let status = unsafe {
-        avatorch_dispatch(
-            name.as_ptr(),
-            inputs.as_ptr(),
-            inputs.len(),
-            outputs.as_mut_ptr(),
-            OUTPUTS,
-            message.as_mut_ptr(),
-            message.len(),
-        )
-    };
-    if status != 0 {
-        // SAFETY: C++ ends the text with a zero inside `message`.
-        let text = unsafe { CStr::from_ptr(message.as_ptr()) };
-        return Err(Error::Runtime(text.to_string_lossy().into_owned()));
-    }
+    let places = outputs.as_mut_ptr();
+    attempt(|message, message_size| {
+        // SAFETY: the lengths are those of the arrays; an output that was written is owned here.
+        unsafe {
+            avatorch_dispatch(name.as_ptr(), inputs.as_ptr(), inputs.len(), places, OUTPUTS, message, message_size)
+        }
+    })?;
     // SAFETY: every output was written, each an owned tensor.
     Ok(outputs.map(|output| unsafe { Tensor::from_ptr(output) }))
 }

@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include <array>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 
@@ -23,33 +24,34 @@ constexpr int64_t kFields = std::tuple_size_v<Fingerprint>;
 
 struct Source {
   const char* name;
-  Tensor tensor;  // undefined where the model has none
+  const Tensor* tensor;  // null where the model has none
 };
-using Sources = std::vector<Source>;
+constexpr size_t kSources = 17;
+using Sources = std::array<Source, kSources>;
 
 // What a stamp vouches for, in the order of its rows: the model's tensors, then what was made of them.
 static Sources sources(const Tensor& v_template, const Tensor& shapedirs, const OptionalTensor& J_regressor,
                        const Tensor& parents, const Tensor& lbs_weights, const OptionalTensor& J_template,
                        const OptionalTensor& J_shapedirs, const OptionalTensor& posedirs, at::TensorList made) {
   const bool split = made[Prepared::kPosePair].numel() > 0;  // else the pose directions serve as they are
-  return {{"v_template", v_template},
-          {"shapedirs", shapedirs},
-          {"J_regressor", J_regressor.value_or(Tensor())},
-          {"parents", parents},
-          {"lbs_weights", lbs_weights},
-          {"J_template", J_template.value_or(Tensor())},
-          {"J_shapedirs", J_shapedirs.value_or(Tensor())},
-          {"posedirs", split ? posedirs.value_or(Tensor()) : Tensor()},
-          {"prepared[1]", made[Prepared::kJointTemplate]},
-          {"prepared[2]", made[Prepared::kJointDirs]},
-          {"prepared[3]", made[Prepared::kWeights]},
-          {"prepared[4]", made[Prepared::kWeightJoints]},
-          {"prepared[5]", made[Prepared::kOrder]},
-          {"prepared[6]", made[Prepared::kStart]},
-          // The pair itself is three times as large as all the rest.
-          {"prepared[8]", made[Prepared::kPoseUnits]},
-          {"prepared[9]", made[Prepared::kMoved]},
-          {"prepared[10]", made[Prepared::kMovedWeights]}};
+  return {{{"v_template", lend(v_template)},
+           {"shapedirs", lend(shapedirs)},
+           {"J_regressor", lend(J_regressor)},
+           {"parents", lend(parents)},
+           {"lbs_weights", lend(lbs_weights)},
+           {"J_template", lend(J_template)},
+           {"J_shapedirs", lend(J_shapedirs)},
+           {"posedirs", split ? lend(posedirs) : nullptr},
+           {"prepared[1]", lend(made[Prepared::kJointTemplate])},
+           {"prepared[2]", lend(made[Prepared::kJointDirs])},
+           {"prepared[3]", lend(made[Prepared::kWeights])},
+           {"prepared[4]", lend(made[Prepared::kWeightJoints])},
+           {"prepared[5]", lend(made[Prepared::kOrder])},
+           {"prepared[6]", lend(made[Prepared::kStart])},
+           // The pair itself is three times as large as all the rest.
+           {"prepared[8]", lend(made[Prepared::kPoseUnits])},
+           {"prepared[9]", lend(made[Prepared::kMoved])},
+           {"prepared[10]", lend(made[Prepared::kMovedWeights])}}};
 }
 
 static int64_t version_of(const Tensor& tensor) {
@@ -134,8 +136,9 @@ static Known<Fingerprint>& fingerprints() {
   static Known<Fingerprint> all;
   return all;
 }
-static Known<std::vector<double>>& stamps() {
-  static Known<std::vector<double>> all;
+using Rows = std::shared_ptr<const std::vector<double>>;
+static Known<Rows>& stamps() {
+  static Known<Rows> all;
   return all;
 }
 
@@ -143,27 +146,28 @@ static Tensor stamp_of(const Sources& vouched, const c10::Device& device) {
   std::vector<double> rows;
   for (const auto& [name, tensor] : vouched) {
     Fingerprint sums{};
-    if (tensor.defined()) {
-      const auto version = version_of(tensor);
-      const auto known = fingerprints().look(tensor);
-      sums = known && known->unchanged ? known->fact : fingerprint(tensor);
-      fingerprints().remember(tensor, version, sums);
+    if (tensor != nullptr) {
+      const auto version = version_of(*tensor);
+      const auto known = fingerprints().look(*tensor);
+      sums = known && known->unchanged ? known->fact : fingerprint(*tensor);
+      fingerprints().remember(*tensor, version, sums);
     }
     rows.insert(rows.end(), sums.begin(), sums.end());
   }
   // As the bits of integers, which stay what they are when a module changes its dtype.
   const Tensor stamp =
       at::tensor(rows, at::kDouble).view({static_cast<int64_t>(vouched.size()), kFields}).view(at::kLong).to(device);
-  stamps().remember(stamp, version_of(stamp), std::move(rows));
+  stamps().remember(stamp, version_of(stamp), std::make_shared<const std::vector<double>>(std::move(rows)));
   return stamp;
 }
 
-static std::vector<double> rows_of(const Tensor& stamp) {
-  if (auto known = stamps().look(stamp); known && known->unchanged) return std::move(known->fact);
+static Rows rows_of(const Tensor& stamp) {
+  if (const auto known = stamps().look(stamp); known && known->unchanged) return known->fact;
   enter<0>(avatorch_refuse_capture, {&stamp});
   const auto version = version_of(stamp);
   const Tensor values = stamp.cpu().contiguous().view(at::kDouble);
-  std::vector<double> rows(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  const auto* first = values.const_data_ptr<double>();
+  const auto rows = std::make_shared<const std::vector<double>>(first, first + values.numel());
   stamps().remember(stamp, version, rows);
   return rows;
 }
@@ -229,13 +233,13 @@ void check_prepared(const char* name, at::TensorList prepared, const Tensor& v_t
       sources(v_template, shapedirs, J_regressor, parents, lbs_weights, J_template, J_shapedirs, posedirs, prepared);
   TORCH_CHECK_VALUE(stamp.scalar_type() == at::kLong && stamp.numel() == static_cast<int64_t>(vouched.size()) * kFields,
                     name, ": prepared[0] is not the stamp that smplx::prepare made");
-  const std::vector<double> rows = rows_of(stamp);
+  const Rows rows = rows_of(stamp);
   for (size_t i = 0; i < vouched.size(); ++i) {
-    const Tensor& tensor = vouched[i].tensor;
     // A template for each body of the batch is an input like the pose; nothing of it was prepared.
-    if (!tensor.defined() || (tensor.is_same(v_template) && v_template.dim() == 3)) continue;
+    if (vouched[i].tensor == nullptr || (vouched[i].tensor->is_same(v_template) && v_template.dim() == 3)) continue;
+    const Tensor& tensor = *vouched[i].tensor;
     Fingerprint expected;
-    std::copy_n(rows.begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
+    std::copy_n(rows->begin() + static_cast<int64_t>(i) * kFields, kFields, expected.begin());
     const Before known = before(tensor, expected);
     if (known == Before::kUnchanged) continue;
     // Its shape first: a value seen as many would be summed as many.

@@ -44,6 +44,22 @@ def test_a_batch_of_one_broadcasts(single: str, device: str) -> None:
     assert_equal(torch.autograd.grad(found, leaves, cotangents), torch.autograd.grad(wanted, leaves, cotangents))
 
 
+@pytest.mark.parametrize("matrices", [False, True], ids=["vectors", "matrices"])
+@pytest.mark.parametrize("intermediates", [False, True])
+@pytest.mark.parametrize("batch", [1, 3, 40])
+def test_every_result_has_memory_of_its_own(batch: int, intermediates: bool, matrices: bool, device: str) -> None:
+    """What a call needs for itself lies together; no result must keep it alive."""
+    model = RIGS["five joints"].to(device, torch.float32)
+    inputs = {name: tensor.float() for name, tensor in all_inputs(model, batch, matrices).items()}
+    leaves = [inputs[name].requires_grad_() for name in ("shape_coefficients", "pose", "transl", "joint_offsets")]
+    found = forward(model, inputs, model.prepared(), intermediates=intermediates)
+    made = [*found, *torch.autograd.grad(found[0].sum() + found[1].sum(), leaves)]
+    storages = [tensor.untyped_storage() for tensor in made]
+    assert [storage.nbytes() for storage in storages] == [tensor.nbytes for tensor in made]
+    places = [storage.data_ptr() for storage in storages if storage.nbytes() > 0]
+    assert len(set(places)) == len(places)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_template_for_each_body(batch: int, device: str) -> None:
     model = RIGS["five joints"].to(device)

@@ -9,7 +9,8 @@ use super::{
     device_of, launches, padded, splits, transforms_step,
 };
 use crate::cuda::{multiprocessors, shared_memory};
-use crate::torch::{Argument, Arguments};
+use crate::torch::Memory::{self, Own, Shared};
+use crate::torch::{Argument, Arguments, Sizes, empty, empty_one};
 use crate::{Error, Result};
 
 /// The twin of `SlabTransformsParams` in `kernels/body/slab_transforms.cu`.
@@ -146,18 +147,23 @@ pub(in crate::body) fn backward(asked: &Asked<'_>, skin: &Skin, args: &Arguments
     Ok(Gradients { transforms: transforms.ok_or_else(missing)?, sums: sums.ok_or_else(missing)?, features, shape })
 }
 
+/// Where parts lie that are to be added: a single one is the sum itself, and may become a result.
+fn memory_of(parts: i64) -> Memory {
+    if parts == 1 { Own } else { Shared }
+}
+
 /// The sums over parts, the first dimension of each.
 fn added(of_parts: [Option<Tensor>; 3], args: &Arguments) -> Result<[Option<Tensor>; 3]> {
     let mut sums = [const { None }; 3];
     let mut params = [Parts::default(); 3];
     for ((sum, params), parts) in sums.iter_mut().zip(&mut params).zip(&of_parts) {
         let Some(parts) = parts else { continue };
-        let size = parts.size();
+        let size = parts.sizes();
         if size[0] == 1 {
             *sum = Some(parts.f_squeeze_dim(0)?);
             continue;
         }
-        let whole = Tensor::f_empty(&size[1..], (Kind::Float, parts.device()))?;
+        let whole = empty_one(parts, &size[1..], Kind::Float)?;
         let numbers = whole.numel() as i64;
         *params =
             Parts { numbers: parts.data_ptr() as u64, out: whole.data_ptr() as u64, count: size[0], size: numbers };
@@ -185,16 +191,19 @@ struct OfVertices {
 }
 
 fn of_vertices(asked: &Asked<'_>, skin: &Skin, args: &Arguments) -> Result<OfVertices> {
-    let (bodies, vertices, joints) = (asked.grad_vertices.size()[0], skin.vertex_count(), skin.joint_count);
+    let (bodies, vertices, joints) = (asked.grad_vertices.sizes()[0], skin.vertex_count(), skin.joint_count);
     let device = device_of(asked.grad_vertices)?;
-    let empty = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, asked.grad_vertices.device()));
     let (step, staged) = transforms_step(shared_memory(device)?);
     let parts = splits(device, bodies, vertices, step)?;
-    let found = OfVertices {
-        transforms: empty(&[parts, bodies, joints, 4, 4])?,
-        sums: empty(&[parts, bodies, 3])?,
-        largest: empty(&[parts, bodies])?,
-    };
+    let [transforms, sums, largest] = empty(
+        asked.grad_vertices,
+        [
+            (Shared, &[parts, bodies, joints, 4, 4], Kind::Float),
+            (memory_of(parts), &[parts, bodies, 3], Kind::Float),
+            (Shared, &[parts, bodies], Kind::Float),
+        ],
+    )?;
+    let found = OfVertices { transforms, sums, largest };
     let kernel = TRANSFORMS.kernel(device, usize::from(step == TRANSFORMS_STEPS[1]), args.stream())?;
     for first_joint in (0..joints).step_by(JOINTS as usize) {
         let params = TransformsParams {
@@ -226,20 +235,25 @@ fn through_posed(
     skin: &Skin,
     args: &Arguments,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let (bodies, vertices) = (asked.grad_vertices.size()[0], skin.vertex_count());
-    let options = (Kind::Float, asked.grad_vertices.device());
-    let shapes = asked.shapedirs.map_or(0, |dirs| dirs.size()[2]);
+    let (bodies, vertices) = (asked.grad_vertices.sizes()[0], skin.vertex_count());
+    let shapes = asked.shapedirs.map_or(0, |dirs| dirs.sizes()[2]);
     let launch = Launch::posed_gradient(pair, bodies.min(BACKWARD_LAUNCH), shapes, skin, args)?;
     // Kernels read sixteen bytes at once.
     let is_aligned = (asked.transforms.data_ptr() as u64).is_multiple_of(16);
     let transforms = if is_aligned { asked.transforms.shallow_clone() } else { asked.transforms.f_alias_copy()? };
-    let unit = Tensor::f_empty([bodies], options)?;
-    let features =
-        if asked.features { Some(Tensor::f_empty([bodies, 9 * (skin.joint_count - 1)], options)?) } else { None };
-    let shape = asked.shapedirs.map(|_| Tensor::f_empty([launch.splits, bodies, shapes], options)).transpose()?;
+    let count = if asked.features { 9 * (skin.joint_count - 1) } else { 0 };
+    let [unit, features, shape] = empty(
+        asked.grad_vertices,
+        [
+            (Shared, &[bodies], Kind::Float),
+            (Shared, &[bodies, count], Kind::Float),
+            (memory_of(launch.splits), &[launch.splits, bodies, shapes], Kind::Float),
+        ],
+    )?;
+    let (features, shape) = (asked.features.then_some(features), asked.shapedirs.map(|_| shape));
     for (first, count) in launches(bodies, BACKWARD_LAUNCH) {
         let width = padded(count);
-        let halves = Tensor::f_empty([pair.rows(), pair.parts(), width], (Kind::Half, options.1))?;
+        let halves = empty_one(asked.grad_vertices, &[pair.rows(), pair.parts(), width], Kind::Half)?;
         let params = PosedGradientParams {
             grad_vertices: asked.grad_vertices.data_ptr() as u64,
             transforms: transforms.data_ptr() as u64,
@@ -251,7 +265,7 @@ fn through_posed(
             pair: halves.data_ptr() as u64,
             unit: unit.data_ptr() as u64,
             grad_shape: address(shape.as_ref()),
-            parts: largest.size()[0],
+            parts: largest.sizes()[0],
             batch: bodies,
             first_body: first,
             bodies: count,
@@ -259,7 +273,7 @@ fn through_posed(
             rows: pair.rows(),
             vertex_count: vertices,
             joint_count: skin.joint_count,
-            influences: skin.weights.size()[1],
+            influences: skin.weights.sizes()[1],
             shape_count: shapes,
             splits: launch.splits,
         };
@@ -281,11 +295,11 @@ fn features_gradient(
     (first, bodies): (i64, i64),
     args: &Arguments,
 ) -> Result<()> {
-    let (device, width) = (device_of(halves)?, halves.size()[2]);
+    let (device, width) = (device_of(halves)?, halves.sizes()[2]);
     let (stages, shared) = features_stages(shared_memory(device)?, pair);
     let parts = if width == LANES && pair.features() <= FEATURES && stages >= 2 {
         let blocks = i64::from(multiprocessors(device)?).max((pair.rows() + FEATURES_ROWS - 1) / FEATURES_ROWS);
-        let parts = Tensor::f_empty([blocks, width, pair.features()], (Kind::Float, halves.device()))?;
+        let parts = empty_one(halves, &[blocks, width, pair.features()], Kind::Float)?;
         let params = FeaturesParams {
             directions: pair.halves.data_ptr() as u64,
             gradient: halves.data_ptr() as u64,
@@ -306,22 +320,22 @@ fn features_gradient(
         direction_unit: pair.units.data_ptr() as u64,
         unit: unit.data_ptr() as u64,
         out: out.data_ptr() as u64,
-        part_count: parts.size()[0],
+        part_count: parts.sizes()[0],
         first_body: first,
         bodies,
         width,
         padded: pair.features(),
-        features: out.size()[1],
+        features: out.sizes()[1],
     };
     let kernel = pair.program(&POSED_GRADIENT).kernel(device, FEATURES_GRADIENT, args.stream())?;
-    let blocks = blocks_of_parts(parts.size()[0], width * pair.features());
+    let blocks = blocks_of_parts(parts.sizes()[0], width * pair.features());
     kernel.launch_if_any(blocks as u32, PART_THREADS, 0, &params, args.stream())
 }
 
 /// By cuBLAS, `[products chunks, W, F']`.
 fn features_by_chunks(pair: &Pair, halves: &Tensor) -> Result<Tensor> {
-    let (chunks, chunk, padded, width) = (pair.chunks, pair.chunk(), pair.features(), halves.size()[2]);
-    let parts = Tensor::f_empty([pair.products * chunks, width, padded], (Kind::Float, halves.device()))?;
+    let (chunks, chunk, padded, width) = (pair.chunks, pair.chunk(), pair.features(), halves.sizes()[2]);
+    let parts = empty_one(halves, &[pair.products * chunks, width, padded], Kind::Float)?;
     let wide = pair.parts() * width; // high halves of all bodies, then low ones
     let gradient = halves.f_view([chunks, chunk, wide])?.f_transpose(1, 2)?; // [chunks, wide, chunk]
     let products = parts.f_narrow(0, 0, pair.parts() * chunks)?.f_view([chunks, wide, padded])?;

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::Result;
 use crate::cuda::{multiprocessors, shared_memory};
-use crate::torch::Arguments;
+use crate::torch::Memory::{Own, Shared};
+use crate::torch::{Arguments, Sizes, empty, empty_one};
 
 /// The twin of `SlabSkinningParams` in `kernels/body/slab_skinning.cu`.
 #[repr(C)]
@@ -63,21 +64,16 @@ pub(in crate::body) struct Rest<'a> {
 
 /// Pose features split into halves by `pose`, and their units.
 pub(in crate::body) struct Features {
-    pub(in crate::body) halves: Tensor, // [B padded, products F']
+    pub(in crate::body) halves: Tensor, // [B padded, products F'], zero where there is no body
     pub(in crate::body) unit: Tensor,   // [B]
     pub(in crate::body) products: i64,
 }
 
 impl Features {
     pub(in crate::body) fn empty(bodies: i64, pair: &Pair) -> Result<Self> {
-        let device = pair.halves.device();
         let size = [padded(bodies), pair.products * pair.features()];
-        let halves = Tensor::f_empty(size, (Kind::Half, device))?;
-        // Columns of their own for the product, of no body; but they must be numbers.
-        if bodies < size[0] {
-            let _ = halves.f_narrow(0, bodies, size[0] - bodies)?.f_zero_()?;
-        }
-        Ok(Self { halves, unit: Tensor::f_empty([bodies], (Kind::Float, device))?, products: pair.products })
+        let [halves, unit] = empty(&pair.halves, [(Shared, &size, Kind::Half), (Shared, &[bodies], Kind::Float)])?;
+        Ok(Self { halves, unit, products: pair.products })
     }
 }
 
@@ -92,16 +88,21 @@ pub(in crate::body) fn skinning(
 ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let size = [rest.bodies, skin.vertex_count(), 3];
     let device = device_of(transforms)?;
-    let empty = || Tensor::f_empty(size, (Kind::Float, transforms.device()));
-    let vertices = empty()?;
-    let kept = if keep { Some((empty()?, empty()?)) } else { None };
+    let result = (Own, size.as_slice(), Kind::Float);
+    let (vertices, kept) = if keep {
+        let [vertices, v_shaped, v_posed] = empty(transforms, [result; 3])?;
+        (vertices, Some((v_shaped, v_posed)))
+    } else {
+        (empty_one(transforms, &size, Kind::Float)?, None)
+    };
+    let shapes = rest.shape.sizes()[1];
     for (first, bodies) in launches(rest.bodies, LAUNCH) {
         let width = padded(bodies);
         let blend = match correctives {
-            Some((pair, features)) => Some(product(pair, &features.halves.f_narrow(0, first, width)?, args)?),
+            Some((pair, features)) => Some(product(pair, features, (first, width), args)?),
             None => None,
         };
-        let launch = Launch::skinning((device, bodies, keep), rest.shape.size()[1], skin, args)?;
+        let launch = Launch::skinning((device, bodies, keep), shapes, skin, args)?;
         let params = SkinningParams {
             correctives: address(blend.as_ref()),
             direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
@@ -125,8 +126,8 @@ pub(in crate::body) fn skinning(
             width,
             vertex_count: skin.vertex_count(),
             joint_count: skin.joint_count,
-            influences: skin.weights.size()[1],
-            shape_count: rest.shape.size()[1],
+            influences: skin.weights.sizes()[1],
+            shape_count: shapes,
             splits: launch.splits,
         };
         launch.run(bodies, &params, args)?;
@@ -134,17 +135,19 @@ pub(in crate::body) fn skinning(
     Ok((vertices, kept))
 }
 
-/// The correctives `[N', W]` of bodies with these features `[W, products F']`.
-fn product(pair: &Pair, features: &Tensor, args: &Arguments) -> Result<Tensor> {
-    let (device, width, count) = (device_of(features)?, features.size()[0], pair.features());
+/// The correctives `[N', W]` of the `width` bodies from the first one on.
+fn product(pair: &Pair, features: &Features, (first, width): (i64, i64), args: &Arguments) -> Result<Tensor> {
+    let (device, count) = (device_of(&features.halves)?, pair.features());
     let shared = (2 * pair.parts() * width * (count + CORRECTIVES_APART)) as u32;
     if width > LANES || shared > shared_memory(device)? {
-        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&features.f_tr()?, Kind::Float)?);
+        let all = &features.halves;
+        let part = if width == all.sizes()[0] { all.shallow_clone() } else { all.f_narrow(0, first, width)? };
+        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&part.f_tr()?, Kind::Float)?);
     }
-    let correctives = Tensor::f_empty([pair.rows(), width], (Kind::Float, features.device()))?;
+    let correctives = empty_one(&pair.halves, &[pair.rows(), width], Kind::Float)?;
     let params = CorrectivesParams {
         directions: pair.halves.data_ptr() as u64,
-        features: features.data_ptr() as u64,
+        features: features.halves.data_ptr() as u64 + (2 * first * features.halves.sizes()[1]) as u64,
         correctives: correctives.data_ptr() as u64,
         rows: pair.rows(),
         features_padded: count,

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::skinning::Skin;
 use crate::cuda::{Kernel, Program, has_group_products, multiprocessors, shared_memory};
-use crate::torch::{Argument, Arguments};
+use crate::torch::{Argument, Arguments, Sizes};
 use crate::{Error, Result};
 pub(super) use backward::{Asked, ByJoint, backward};
 pub(super) use forward::{Features, Rest, skinning};
@@ -139,7 +139,7 @@ impl Pair {
         if halves.tensor.numel() == 0 || !matches!(halves.tensor.device(), Device::Cuda(_)) {
             return Ok(None);
         }
-        let &[chunks, _, products @ (1 | 3), _] = halves.tensor.size().as_slice() else {
+        let &[chunks, _, products @ (1 | 3), _] = halves.tensor.sizes() else {
             return Err(halves.wrong_shape("[*, *, 3, *], or [*, *, 1, *] of what was prepared to be fast"));
         };
         let units = units.real()?.same_device(halves)?.shape(&[2])?.contiguous()?;
@@ -160,16 +160,16 @@ impl Pair {
 
     /// F', the features of a body padded.
     pub(super) fn features(&self) -> i64 {
-        self.halves.size()[3]
+        self.halves.sizes()[3]
     }
 
     /// N', the coordinates of a body padded.
     fn rows(&self) -> i64 {
-        self.chunks * self.halves.size()[1]
+        self.chunks * self.halves.sizes()[1]
     }
 
     fn chunk(&self) -> i64 {
-        self.halves.size()[1]
+        self.halves.sizes()[1]
     }
 
     /// Halves of a number: `halves_for` in `kernels/common/half_products.cuh`.
@@ -323,7 +323,7 @@ fn for_shapes(shapes: i64) -> usize {
 
 /// Numbers that a warp keeps of the weights: `Influences` in `slab_tiles.cuh`.
 fn influences(skin: &Skin) -> i64 {
-    2 * TILE * ((skin.weights.size()[1] + 3) / 4 * 4).max(4)
+    2 * TILE * ((skin.weights.sizes()[1] + 3) / 4 * 4).max(4)
 }
 
 /// And of the shape directions: `ShapeDirections` there.

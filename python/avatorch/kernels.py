@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 
 from avatorch import _native
 
@@ -17,13 +20,17 @@ def report(architectures: list[str]) -> int:
     """Prints registers and spilled bytes of each kernel per architecture; 1 if a float32 kernel spills."""
     spilling: list[str] = []
     used: dict[str, dict[str, str]] = {}
-    for arch in architectures:
-        for file, kernels, symbols, log in _native.compile_kernels(arch):
-            for symbol, (registers, spills) in _resources(log).items():
-                kernel = f"{file}: {kernels[symbols.index(symbol)]}"
-                used.setdefault(kernel, {})[arch] = f"{registers}" + (f" ({spills} B spilled)" if spills else "")
-                if spills and "double" not in kernel:
-                    spilling.append(f"{kernel} on {arch}")
+    # An architecture to each processor.
+    workers = min(len(architectures), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        compiled = pool.map(_native.compile_kernels, architectures)
+        for arch, files in zip(architectures, compiled, strict=True):
+            for file, kernels, symbols, log in files:
+                for symbol, (registers, spills) in _resources(log).items():
+                    kernel = f"{file}: {kernels[symbols.index(symbol)]}"
+                    used.setdefault(kernel, {})[arch] = f"{registers}" + (f" ({spills} B spilled)" if spills else "")
+                    if spills and "double" not in kernel:
+                        spilling.append(f"{kernel} on {arch}")
     print("registers a thread")
     print(f"{'kernel':60} " + " ".join(f"{arch:>8}" for arch in architectures))
     for kernel, by_arch in used.items():

@@ -213,10 +213,10 @@ impl Launch {
         args: &Arguments,
     ) -> Result<Self> {
         let groups = (&GROUP_SKINNING, GROUP_SKINNING_SHARED);
-        if !keep || bodies <= GROUPS_KEEP {
-            if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
-                return Ok(launch.early());
-            }
+        if (!keep || bodies <= GROUPS_KEEP)
+            && let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)?
+        {
+            return Ok(launch.early());
         }
         let block = Block::skinning(shared_memory(device)?, shapes, skin);
         Ok(Self::in_slabs(&SKINNING, &block, device, bodies, shapes, skin, args)?.early())

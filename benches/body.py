@@ -132,7 +132,10 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="the expert's and smplfitter's programs compiled; minutes"
     )
-    parser.add_argument("--only", nargs="+", default=[], help="programs whose names contain one of these; smplx always")
+    # Not `--only`: torch's compiler reads that from any program's arguments, and puts it into the code that it writes.
+    parser.add_argument(
+        "--programs", nargs="+", default=[], help="those whose names contain one of these; smplx always"
+    )
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     given = parser.parse_args()
     avatorch.warm_up(device)
@@ -146,7 +149,9 @@ def main() -> None:
         path = save_model(Path(folder))
         exact = model_tensors(path, torch.float64, device)
         programs = all_programs(path, device, given.compiled)
-        wanted = [n for n in programs if n == "smplx" or not given.only or any(part in n for part in given.only)]
+        wanted = [
+            n for n in programs if n == "smplx" or not given.programs or any(part in n for part in given.programs)
+        ]
         for batch in given.batches:
             found = {n: measured_if_it_fits(programs[n], batch, device, exact) for n in wanted}
             last = found[wanted[-1]]

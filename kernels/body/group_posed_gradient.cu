@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
   if (first < last) fetch_gradient(first), fetch_directions(first), weights(first).fill({p, first});
   {
     const int own = thread % kBodies;
-    const GroupRows read(p.transforms + body_of(own) * joint_count * 16, own, joint_count);
+    const GroupRows read(p.transforms + body_of(own) * joint_count * 16, joint_count);
     float largest = 0.f;
     read.each([&](int, int, const float4& row) {
       largest = fmaxf(fmaxf(largest, fabsf(row.x)), fmaxf(fabsf(row.y), fabsf(row.z)));
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
   if (!p.grad_shape) return;
   __syncthreads();
   float* sums = memory.gradient;  // [warp][body][column]
-  static_assert(kThreads / kLanes * kColumns <= kStaged, "");
+  static_assert(kThreads / kLanes * kColumns <= kStaged, "the sums fit where the gradient was");
 #pragma unroll
   for (int b = 0; b < 4; ++b) {
 #pragma unroll

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
   wait_for_former();
   {
     const int own = thread % kBodies;
-    const GroupRows read(p.transforms + body_of(own) * joint_count * 16, own, joint_count);
+    const GroupRows read(p.transforms + body_of(own) * joint_count * 16, joint_count);
     float rotation = 0.f, shift = 0.f;
     read.each([&](int, int, const float4& row) {
       rotation = fmaxf(fmaxf(rotation, fabsf(row.x)), fmaxf(fabsf(row.y), fabsf(row.z)));

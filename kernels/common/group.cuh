@@ -13,7 +13,7 @@ constexpr int kStaged = kCoordinates + 2;    // floats from one body's coordinat
 // The thread's place among the bodies of a group, such that those of four neighbouring bodies lie in different banks.
 __device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + body / 4; }
 
-// Reads now, however long the numbers are then kept.
+// Reads before what follows, as far as the assembler leaves it there.
 __device__ __forceinline__ float4 read_now(const float* from) {
   float4 four;
   asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -141,10 +141,10 @@ struct GroupWeights {
 // What a thread reads of a group's transforms: the rows of one body and every eighth joint, all at once.
 struct GroupRows {
   static constexpr int kApart = kThreads / kBodies, kOwn = kJoints / kApart;
-  int body, count;  // of its joints
+  int count;  // of its joints
   float4 rows[kOwn][3];
 
-  __device__ __forceinline__ GroupRows(const float* transforms, int body, int joint_count) : body(body) {
+  __device__ __forceinline__ GroupRows(const float* transforms, int joint_count) {
     const int first = threadIdx.x / kBodies;
     count = (joint_count - first + kApart - 1) / kApart;
     const auto* from = reinterpret_cast<const float4*>(transforms) + 4 * first;

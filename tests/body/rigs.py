@@ -109,3 +109,14 @@ def rigs() -> dict[str, Rig]:
         "no shapes": rig(6, 4, 0, 2),
         "joint directions": rig(8, 7, 3, 3, regressed=False, posed=False),
     }
+
+
+# With pose correctives, for batches that slabs serve on a GPU.
+POSED_RIGS = {
+    "one vertex": rig(1, 3, 2, 2),
+    "smpl": rig(301, 24, 10, 4),
+    "smplx": rig(400, 55, 20, 4),
+    "two chunks of coordinates": rig(1000, 5, 3, 3),
+    "six weights": rig(190, 30, 7, 6),
+    "seventy joints": rig(150, 70, 6, 4),
+}

@@ -16,17 +16,9 @@ import avatorch
 from avatorch.compat import smplx
 from forward_cases import all_inputs, expected, forward
 from model import synthetic
-from rigs import Rig, rig
+from rigs import POSED_RIGS, Rig
 
 HALF = 2.0**-11  # what rounding to a half takes from a number at most, of itself
-RIGS = {
-    "one vertex": rig(1, 3, 2, 2),
-    "smpl": rig(301, 24, 10, 4),
-    "smplx": rig(400, 55, 20, 4),
-    "two chunks of coordinates": rig(1000, 5, 3, 3),
-    "six weights": rig(190, 30, 7, 6),
-    "seventy joints": rig(150, 70, 6, 4),
-}
 
 
 def needs_gpu(test):  # type: ignore[no-untyped-def]
@@ -40,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 def on_gpu(name: str) -> tuple[Rig, Rig, list[Tensor]]:
     """A rig in float64, in float32, and what is prepared of the latter to be fast."""
-    exact = RIGS[name].to("cuda")
+    exact = POSED_RIGS[name].to("cuda")
     narrow = exact.to("cuda", torch.float32)
     return exact, narrow, narrow.prepared(fast=True)
 
@@ -72,7 +64,7 @@ def assert_alike(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) ->
 
 def test_on_a_cpu_nothing_changes() -> None:
     for dtype in (torch.float32, torch.float64):
-        model = RIGS["smpl"].to("cpu", dtype)
+        model = POSED_RIGS["smpl"].to("cpu", dtype)
         exact, fast = model.prepared(), model.prepared(fast=True)
         assert all(map(torch.equal, exact, fast))
         inputs = model.inputs(20)
@@ -118,7 +110,7 @@ def test_the_interface_of_smplx_has_it_too(tmp_path: Path) -> None:
 
 
 @needs_gpu
-@pytest.mark.parametrize("name", RIGS)
+@pytest.mark.parametrize("name", POSED_RIGS)
 def test_what_is_prepared(name: str) -> None:
     _, narrow, fast = on_gpu(name)
     exact = narrow.prepared()
@@ -128,7 +120,7 @@ def test_what_is_prepared(name: str) -> None:
 
 @needs_gpu
 @pytest.mark.parametrize("batch", [16, 17, 32, 33, 70])
-@pytest.mark.parametrize("name", RIGS)
+@pytest.mark.parametrize("name", POSED_RIGS)
 def test_errors(name: str, batch: int) -> None:
     exact, narrow, prepared = on_gpu(name)
     inputs = all_inputs(exact, batch)

@@ -10,17 +10,11 @@ from torch import Tensor
 
 from avatorch import reference
 from forward_cases import all_inputs, expected, forward
-from rigs import Rig, rig
+from rigs import POSED_RIGS, Rig, rig
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
-RIGS = {
-    "one vertex": rig(1, 3, 2, 2),
-    "smpl": rig(301, 24, 10, 4),
-    "smplx": rig(400, 55, 20, 4),
-    "two chunks of coordinates": rig(1000, 5, 3, 3),
-    "six weights": rig(190, 30, 7, 6),
-    "seventy joints": rig(150, 70, 6, 4),
+RIGS = POSED_RIGS | {
     "104 joints, nine weights": rig(130, 104, 0, 9, posed=False),
     "one whole tile": rig(64, 16, 20, 3),
     "two whole tiles": rig(128, 17, 12, 4),

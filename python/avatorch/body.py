@@ -42,8 +42,7 @@ class Body(RiggedModule):
 
     def __init__(self, content: Mapping[str, Any], dtype: torch.dtype = torch.float32, *, fast: bool = False) -> None:
         """`content` is what a model file holds, as `Body.load` reads it; `fast` as there."""
-        super().__init__()
-        self._fast = fast
+        super().__init__(fast)
         if dtype not in _FLOATS:
             raise TypeError(f"Body: dtype is {dtype}, expected torch.float32 or another type of real numbers")
         missing = [name for name in (*_CONTENT, *_NEEDED) if name not in content]
@@ -82,8 +81,8 @@ class Body(RiggedModule):
 
         `fast` lets 16 bodies or more, in float32 on a GPU, be posed with less work and less exactly: pose correctives
         come of numbers rounded to 11 bits (float16, with float32 sums). By calculation vertices of SMPL-X's sizes then
-        err by 1 to 3 micrometres (root mean square) and by 14 at most, about 0.02 % of the corrective; float32 errs by
-        0.5 at most. Elsewhere it changes nothing. It may be set later (`body.fast = True`); subsets and copies have it.
+        err by 1 to 3 micrometres (root mean square) and rarely by 14, about 0.02 % of the corrective; float32 errs by
+        about 1. Elsewhere it changes nothing. It may be set later (`body.fast = True`); subsets and copies have it.
         """
         path = os.fsdecode(path)
         content = _native.load_model(path, family, gender)

@@ -191,10 +191,11 @@ class RiggedModule(nn.Module):
     is another one, or was written to in place. Compiled code does not look: there, call `prepare` after a change.
     """
 
-    _fast = False
+    _fast = False  # of what was pickled before there was a choice
 
-    def __init__(self) -> None:
+    def __init__(self, fast: bool = False) -> None:
         super().__init__()
+        self._fast = _true_or_false(fast)
         self._kept: Rig | None = None  # prepared
         self._kept_for: list[tuple[int, int]] = []  # identity and version of each source it was made from
         self.register_load_state_dict_post_hook(_prepare_again)
@@ -206,8 +207,8 @@ class RiggedModule(nn.Module):
 
     @fast.setter
     def fast(self, fast: bool) -> None:
-        self._fast = fast
-        self.prepare()
+        self._fast = _true_or_false(fast)
+        self._prepare_if_possible()
 
     def _sources(self) -> list[Tensor]:
         """The module's own tensors of which its rig is made."""
@@ -252,10 +253,13 @@ class RiggedModule(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> "RiggedModule":
         # Moved or converted tensors are new ones: what was derived from the old ones is derived again.
         super()._apply(fn, recurse)
+        self._prepare_if_possible()
+        return self
+
+    def _prepare_if_possible(self) -> None:
         self._kept, self._kept_for = None, []
         with suppress(IndexError, ValueError):  # `to_empty` leaves anything in memory; a call says what is wrong
             self.prepare()
-        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_kept_for": []}
@@ -263,6 +267,12 @@ class RiggedModule(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.prepare()
+
+
+def _true_or_false(fast: object) -> bool:
+    if not isinstance(fast, bool):
+        raise TypeError(f"Body: fast is {fast!r}, expected True or False")
+    return fast
 
 
 def _prepare_again(module: RiggedModule, _: Any) -> None:

@@ -101,6 +101,25 @@ def test_whatever_is_made_of_a_body_keeps_the_mode(file: Path) -> None:
     assert not plain.rig().fast
 
 
+@pytest.mark.parametrize("value", ["yes", None, 1])
+def test_it_is_true_or_false(file: Path, value: object) -> None:
+    with pytest.raises(TypeError, match=f"Body: fast is {value!r}, expected True or False"):
+        avatorch.Body.load(file, fast=value)  # type: ignore[arg-type]
+    body = avatorch.Body.load(file)
+    with pytest.raises(TypeError, match=f"Body: fast is {value!r}, expected True or False"):
+        body.fast = value  # type: ignore[assignment]
+    assert body.fast is False and body.rig().prepared
+
+
+def test_it_may_be_set_before_there_are_numbers(file: Path) -> None:
+    whole = avatorch.Body.load(file)
+    body = copy.deepcopy(whole).to_empty(device="cpu")
+    body.parents.fill_(99)
+    body.fast = True
+    body.load_state_dict(whole.state_dict())
+    assert body.rig().fast and body.rig().prepared
+
+
 def test_the_interface_of_smplx_has_it_too(tmp_path: Path) -> None:
     model = smplx.create(synthetic.save_npz(tmp_path / "SMPL_NEUTRAL.npz", synthetic.smpl(dtype=np.float32)), "smpl")
     assert not model.fast

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
     const float scale = scale_for(3.f * rotation * largest * __ldg(p.weight_sum));
     memory.scale[thread] = scale;
     memory.unit[place_of_body(thread)] = scale / scale_for(rotation);
-    if (share == 0 && group + thread < p.bodies) p.unit[body_of(thread)] = 1.f / scale;
+    if (share == 0 && group + thread < p.bodies) p.unit[body_of(thread)] = one_over(scale);
   }
 
   // Each thread has the six coordinates of two vertices of a tile, 8 apart, and four neighbouring bodies.

@@ -1,6 +1,7 @@
 // Many bodies at once on Hopper, a group of 16 to a block, which shares the vertices with others: `slab_skinning` with
 // the sums over joints on tensor cores. float32 only.
 #include "common/early.cuh"
+#include "common/float_products.cuh"
 #include "common/group.cuh"
 #include "common/slab_skinning.cuh"
 
@@ -19,13 +20,13 @@ struct GroupMemory {
   unsigned short weights[2][2 * GroupWeights::kHalves];  // of two tiles
   float staged[kBodies * kStaged];                       // [body][coordinate]
   float directions[kCoordinates * kColumns + 4];         // [coordinate][C padded], of a tile
-  float coefficients[kBodies * kColumns + 4];            // [body][C padded]
+  unsigned coefficients[2][kBodies * kColumns + 2];      // [high, low][body][C padded], as TF32
   float base[kCoordinates];                              // of the template, of a tile
   float weight_unit[2][kVertices];
   GroupBody bodies[kBodies];
 };
 
-static_assert(sizeof(GroupMemory<0>) == 96160 && sizeof(GroupMemory<3>) == 106144 && sizeof(GroupMemory<5>) == 112800,
+static_assert(sizeof(GroupMemory<0>) == 96160 && sizeof(GroupMemory<3>) == 106912 && sizeof(GroupMemory<5>) == 114080,
               "`GROUP_SKINNING_SHARED` in slab/mod.rs has the same numbers");
 
 template <int ShapeFours>
@@ -58,8 +59,9 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
   if (first < last) fetch(first), weights(first).fill({p, first});
   for (int c = thread / kBodies; c < kColumns; c += kThreads / kBodies) {
     const int body = thread % kBodies;
-    memory.coefficients[place_of_body(body) * kColumns + c] =
-        c < columns ? __ldg(p.shape + body_of(body) * p.shape_step + c) : 0.f;
+    const Tf32Pair pair = tf32_pair(c < columns ? __ldg(p.shape + body_of(body) * p.shape_step + c) : 0.f);
+    memory.coefficients[0][place_of_body(body) * kColumns + c] = pair.high;
+    memory.coefficients[1][place_of_body(body) * kColumns + c] = pair.low;
   }
   wait_for_former();
   {
@@ -84,19 +86,25 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
   }
   if (thread < kBodies) {
     GroupBody& body = of_body(thread);
-    body.rotation_unit = 1.f / scale_for(__int_as_float(body.largest_rotation));
-    body.shift_unit = 1.f / scale_for(__int_as_float(body.largest_shift));
+    body.rotation_unit = one_over(scale_for(__int_as_float(body.largest_rotation)));
+    body.shift_unit = one_over(scale_for(__int_as_float(body.largest_shift)));
     body.corrective_unit = p.correctives ? __ldg(p.direction_unit) * p.feature_unit[body_of(thread)] : 0.f;
 #pragma unroll
     for (int i = 0; i < 3; ++i) body.transl[i] = p.transl ? __ldg(p.transl + body_of(thread) * p.transl_step + i) : 0.f;
   }
 
-  // Each thread has the six coordinates of two vertices of a tile, 8 apart, and four neighbouring bodies.
+  // Each thread has the six coordinates of two vertices of a tile, 8 apart, and four neighbouring bodies. Where its own
+  // are, so that all else is added by constants:
   const int own = 16 * warp + g;
-  const auto row_of = [&](int i) { return 3 * (own + i / 3 * 8) + i % 3; };
+  const auto row_of = [](int i) { return i / 3 * 24 + i % 3; };  // behind the first one's
+  const float* own_base = memory.base + 3 * own;
+  const float* own_directions = memory.directions + 3 * own * kColumns + 2 * t;
+  const unsigned* own_coefficients = memory.coefficients[0] + place_of_body(body_of_column(g)) * kColumns + 2 * t;
+  const GroupBody* own_bodies = memory.bodies + place_of_body(4 * t);  // four to the next one
+  float* own_staged = memory.staged + 4 * t * kStaged + 3 * own;
   const auto stage = [&](const float (&coordinates)[6][4]) {
 #pragma unroll
-    for (int i = 0; i < 24; ++i) memory.staged[(4 * t + i % 4) * kStaged + row_of(i / 4)] = coordinates[i / 4][i % 4];
+    for (int i = 0; i < 24; ++i) own_staged[i % 4 * kStaged + row_of(i / 4)] = coordinates[i / 4][i % 4];
   };
   const auto store = [&](float* out, int tile) {
     float* rows = out + (p.first_body + group) * size + kCoordinates * tile;
@@ -107,39 +115,52 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
     copied();
     show_to_products();
     __syncthreads();  // all of this tile is there, and what was staged is written
-    const auto row_in_all = [&](int i) { return min(kCoordinates * tile + row_of(i), size - 1); };
+    const auto row_in_all = [&](int i) {
+      return 3 * min(kVertices * tile + own + i / 3 * 8, int(p.vertex_count) - 1) + i % 3;
+    };
     float4 corrective[6];
 #pragma unroll
-    for (int i = 0; i < 6; ++i) {
-      const float* from = p.correctives + row_in_all(i) * p.width + group + 4 * t;
-      corrective[i] = p.correctives ? read_now(from) : make_float4(0.f, 0.f, 0.f, 0.f);
+    for (int more = 0; more < 2; ++more) {
+      const float* from = p.correctives + row_in_all(3 * more) * p.width + group + 4 * t;
+#pragma unroll
+      for (int i = 0; i < 3; ++i, from += p.width)
+        corrective[3 * more + i] = p.correctives ? read_now(from) : make_float4(0.f, 0.f, 0.f, 0.f);
     }
     const GroupWeights::Row next(p, tile + 1);
     float blended[96];
     transforms.blend(blended, weights(tile), joint_count);
-    float posed[6][4] = {};
+    float sums[3][2][4] = {};  // [coordinate][bodies][vertex, body]: as products give them
 #pragma unroll
-    for (int c = 0; c < kColumns; c += 4) {
-      float4 coefficient[4];
+    for (int c = 0; c < kColumns; c += 8) {
+      const bool is_there = c + 2 * t < kColumns;
+      Tf32Column coefficients[2];
 #pragma unroll
-      for (int b = 0; b < 4; ++b)
-        coefficient[b] =
-            *reinterpret_cast<const float4*>(memory.coefficients + place_of_body(4 * t + b) * kColumns + c);
+      for (int h = 0; h < 2; ++h) {  // bodies 2 further are 8 places further
+        const auto two = [&](int part) {
+          const unsigned* from = own_coefficients + part * (kBodies * kColumns + 2) + 8 * h * kColumns + c;
+          return is_there ? *reinterpret_cast<const uint2*>(from) : make_uint2(0, 0);
+        };
+        coefficients[h] = {two(0), two(1)};
+      }
 #pragma unroll
-      for (int i = 0; i < 6; ++i) {
-        const float4 direction = *reinterpret_cast<const float4*>(memory.directions + row_of(i) * kColumns + c);
+      for (int i = 0; i < 3; ++i) {
+        Tf32Rows directions;
 #pragma unroll
-        for (int b = 0; b < 4; ++b) {
-          float& sum = posed[i][b];
-          sum = fmaf(direction.x, coefficient[b].x, sum);
-          sum = fmaf(direction.y, coefficient[b].y, sum);
-          sum = fmaf(direction.z, coefficient[b].z, sum);
-          sum = fmaf(direction.w, coefficient[b].w, sum);
+        for (int more = 0; more < 2; ++more) {
+          const float* from = own_directions + row_of(3 * more + i) * kColumns + c;
+          const float2 two = is_there ? *reinterpret_cast<const float2*>(from) : make_float2(0.f, 0.f);
+          directions.set(0, more, two.x);
+          directions.set(1, more, two.y);
         }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) multiply_add(sums[i][h], directions, coefficients[h]);
       }
     }
+    float posed[6][4];
 #pragma unroll
-    for (int i = 0; i < 24; ++i) posed[i / 4][i % 4] += memory.base[row_of(i / 4)];
+    for (int i = 0; i < 24; ++i) posed[i / 4][i % 4] = sums[i / 4 % 3][i % 4 / 2][i / 12 * 2 + i % 2];
+#pragma unroll
+    for (int i = 0; i < 24; ++i) posed[i / 4][i % 4] += own_base[row_of(i / 4)];
     if (p.v_shaped) {
       stage(posed);
       __syncthreads();
@@ -149,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
     for (int i = 0; i < 6; ++i) {
       const float four[4] = {corrective[i].x, corrective[i].y, corrective[i].z, corrective[i].w};
 #pragma unroll
-      for (int b = 0; b < 4; ++b) posed[i][b] += of_body(4 * t + b).corrective_unit * four[b];
+      for (int b = 0; b < 4; ++b) posed[i][b] += own_bodies[4 * b].corrective_unit * four[b];
     }
     if (p.vertex_offsets) {
 #pragma unroll
@@ -168,7 +189,7 @@ __global__ void __launch_bounds__(kThreads, 2) group_skinning(const SlabSkinning
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int more = i / 4, b = i % 4;
-      const GroupBody& body = of_body(4 * t + b);
+      const GroupBody& body = own_bodies[4 * b];
       const float unit = memory.weight_unit[tile % 2][own + 8 * more];
       const float rotation = unit * body.rotation_unit, shift = unit * body.shift_unit;
       const auto number = [&](int n) { return GroupTransforms<12>::number(blended, n, more, b); };

@@ -87,7 +87,7 @@ __device__ void features_in_halves(const PoseParams& p, long long body, const Ch
     halves[i] = p.products == 1 ? pair.high : pair.low;
     if (p.products == 3) halves[p.padded + i] = halves[2 * p.padded + i] = pair.high;
   }
-  if (threadIdx.x == 0) p.feature_unit[body] = 1.f / scale;
+  if (threadIdx.x == 0) p.feature_unit[body] = one_over(scale);
   // The product has columns for these too, and they must be numbers.
   const long long bodies = gridDim.x, rows = (bodies + 31) / 32 * 32;
   for (long long row = bodies + body; row < rows; row += bodies) {

@@ -68,7 +68,7 @@ __global__ void skinning_transforms(const SkinningParams p) {
   if (threadIdx.x == 0) {
     T* out = static_cast<T*>(p.out) + (body * p.joint_count + joint) * 16;
 #pragma unroll
-    for (int i = 0; i < 12; ++i) out[i] = sum[i];
+    for (int i = 0; i < 16; ++i) out[i] = i < 12 ? sum[i] : T(0);
   }
 }
 

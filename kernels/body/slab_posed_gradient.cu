@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(512, 1) slab_posed_gradient(const SlabPosedGra
   for (int warp = 0; warp < at.warps; ++warp) size = fmaxf(size, all[warp * kLanes + at.lane]);
   for (int part = 0; part < p.parts; ++part) largest = fmaxf(largest, __ldg(p.largest + part * p.batch + at.body));
   const float scale = scale_for(3.f * size * largest * __ldg(p.weight_sum));
-  if (blockIdx.x % p.splits == 0 && at.warp == 0 && at.local < p.bodies) p.unit[at.body] = 1.f / scale;
+  if (blockIdx.x % p.splits == 0 && at.warp == 0 && at.local < p.bodies) p.unit[at.body] = one_over(scale);
   for (int row = at.warp; row < 9 * joint_count; row += at.warps) rotations[row * kLanes + at.lane] *= scale;
   __syncthreads();
 

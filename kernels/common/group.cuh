@@ -13,6 +13,10 @@ constexpr int kStaged = kCoordinates + 2;    // floats from one body's coordinat
 // The thread's place among the bodies of a group, such that those of four neighbouring bodies lie in different banks.
 __device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + body / 4; }
 
+// Columns of products are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t + 3.
+__device__ __forceinline__ int column_of_body(int body) { return body / 2 % 2 * 8 + body / 4 * 2 + body % 2; }
+__device__ __forceinline__ int body_of_column(int column) { return column % 8 / 2 * 4 + column / 8 * 2 + column % 2; }
+
 // Reads before what follows, as far as the assembler leaves it there.
 __device__ __forceinline__ float4 read_now(const float* from) {
   float4 four;
@@ -31,18 +35,19 @@ __device__ __forceinline__ void copy_coordinates(float* shared, T* rows, int siz
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   constexpr int kWarps = kThreads / kLanes;
   const auto first_of = [&](const T* row) {
-    return lane - int(reinterpret_cast<unsigned long long>(row) / sizeof(float) % kLanes);
+    return lane - int(static_cast<unsigned>(reinterpret_cast<unsigned long long>(row)) / sizeof(float) % kLanes);
   };
   if (count == kCoordinates && bodies >= kBodies) {
+    T* row = rows + (long long)warp * size;
+    const long long apart = (long long)kWarps * size;
 #pragma unroll
-    for (int i = 0; i < kBodies; i += kWarps) {
-      T* row = rows + (long long)(i + warp) * size;
-      float* own = shared + (i + warp) * kStaged;
-      const int first = first_of(row), wrapped = first < 0 ? first + kCoordinates : first;
-      copy(own + wrapped, row + wrapped);
-      row += first, own += first;
+    for (int i = 0; i < kBodies; i += kWarps, row += apart) {
+      const int first = first_of(row), wrapped = first < 0 ? kCoordinates : 0;
+      T* from = row + first;
+      float* own = shared + (i + warp) * kStaged + first;
+      copy(own + wrapped, from + wrapped);
 #pragma unroll
-      for (int k = kLanes; k < kCoordinates; k += kLanes) copy(own + k, row + k);
+      for (int k = kLanes; k < kCoordinates; k += kLanes) copy(own + k, from + k);
     }
   } else {
 #pragma unroll 1
@@ -92,10 +97,10 @@ struct GroupWeights {
 
     template <class P>
     __device__ __forceinline__ Row(const P& p, int tile) {
-      const long long vertex = (long long)kVertices * tile + threadIdx.x % kVertices;
-      count = vertex < p.vertex_count ? int(p.influences) : 0;
-      weights = p.weights + vertex * p.influences;
-      joints = p.joints + vertex * p.influences;
+      const int vertex = kVertices * tile + int(threadIdx.x) % kVertices, influences = int(p.influences);
+      count = vertex < int(p.vertex_count) ? influences : 0;
+      weights = p.weights + vertex * influences;
+      joints = p.joints + vertex * influences;
       read(0);
     }
     __device__ __forceinline__ void read(int k) {
@@ -134,7 +139,7 @@ struct GroupWeights {
       read.read(k);
       write();
     }
-    if (!is_low) unit[row] = 1.f / scale;
+    if (!is_low) unit[row] = one_over(scale);
   }
 };
 
@@ -197,11 +202,9 @@ struct GroupTransforms {
   __device__ __forceinline__ static float number(const float (&d)[8 * Numbers], int number, int more, int body) {
     return d[4 * (2 * number + body / 2) + 2 * more + body % 2];
   }
-  // Columns are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t + 3.
   __device__ __forceinline__ void set(int number, int body, int joint, float value) const {
     const HalfPair halves = split(value);
-    const int column = body / 2 % 2 * 8 + body / 4 * 2 + body % 2;
-    const int place = place_of(number * kBodies + column, joint);
+    const int place = place_of(number * kBodies + column_of_body(body), joint);
     pair[place] = halves.high;
     pair[kHalves + place] = halves.low;
   }

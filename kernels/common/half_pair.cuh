@@ -46,3 +46,8 @@ __device__ __forceinline__ float scale_for(float largest) {
   const int exponent = min(max(((__float_as_int(largest) >> 23) & 255) - 127, -100), 100);
   return __int_as_float((127 + 12 - exponent) << 23);
 }
+
+// What undoes such a power of two.
+__device__ __forceinline__ float one_over(float power_of_two) {
+  return __int_as_float((2 * 127 << 23) - __float_as_int(power_of_two));
+}

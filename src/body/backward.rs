@@ -125,6 +125,21 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         (_, arrived) => arrived,
     };
 
+    // Posed vertices to the shaped ones, and those to the coefficients.
+    let mut g_v_shaped = match (&g_v_posed, arrived_v_shaped) {
+        (Some(g), Some(arrived)) => Some(g.f_add(&arrived)?),
+        (None, arrived) => arrived,
+        (Some(g), None) => Some(g.shallow_clone()),
+    };
+    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.sizes()[1..].iter().product()]);
+    let through_vertices = |g_v_shaped: &Option<Tensor>| -> Result<Option<Tensor>> {
+        Ok(match (in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref()), g_v_shaped) {
+            (Some(sum), _) => Some(sum.shallow_clone()),
+            (None, Some(g)) => Some(flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, shapes])?)?),
+            (None, None) => None,
+        })
+    };
+
     // Vertices to transforms, and with the joints down the chain to rotations and rest joints.
     let through_joints = any(&[Shape, Template, Shapedirs, Regressor, JointTemplate, JointDirs, JointOffsets]);
     let dirs = if regressor.is_some() { fold } else { joint_dirs.as_ref() };
@@ -152,21 +167,16 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             rot_mats: arrived_rot.as_ref(),
             joints: arrived_joints.as_ref(),
         };
-        // In slabs its part through the vertices is there, and a kernel is less than a product.
-        let partial = in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref());
-        let shape = partial.zip(dirs).map(|(partial, joint_dirs)| pose::Shape { partial, joint_dirs });
+        let shaping = dirs.filter(|_| needs(Shape));
+        let partial = shaping.map(|_| through_vertices(&g_v_shaped)).transpose()?.flatten();
+        let shape = shaping.map(|joint_dirs| pose::Shape { partial: partial.as_ref(), joint_dirs });
         let found = pose::backward(&arriving, shape.as_ref(), &pose, &rot_mats, &joints, &parents, args)?;
         (Some(found.pose), found.joints, found.shape)
     } else {
         (None, joints.f_zeros_like()?, None)
     };
 
-    // Posed vertices and rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
-    let mut g_v_shaped = match (&g_v_posed, arrived_v_shaped) {
-        (Some(g), Some(arrived)) => Some(g.f_add(&arrived)?),
-        (None, arrived) => arrived,
-        (Some(g), None) => Some(g.shallow_clone()),
-    };
+    // Rest joints to the shaped vertices. For the coefficients alone, folded directions are shorter.
     if let (Some(regressor), None, true) = (&regressor, fold, any(&[Shape, Template, Shapedirs])) {
         let back = regressor.f_tr()?.f_matmul(&g_joints)?;
         g_v_shaped = Some(match g_v_shaped {
@@ -174,7 +184,6 @@ fn backward(args: &Arguments) -> Result<Outputs> {
             None => back,
         });
     }
-    let flat = |tensor: &Tensor| tensor.f_reshape([bodies, tensor.sizes()[1..].iter().product()]);
     let coefficients = || shape.f_expand([bodies, shapes], false);
     let mut grads: Outputs = smallvec![];
     grads.resize_with(INPUTS, || None);
@@ -188,15 +197,10 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         if let Some(whole) = &g_shape {
             return Ok(whole.shallow_clone());
         }
-        let mut sum = match (&g_v_shaped, in_slabs.as_ref().and_then(|gradients| gradients.shape.as_ref())) {
-            (_, Some(sum)) => sum.shallow_clone(),
-            (Some(g), None) => flat(g)?.f_mm(&shapedirs.f_view([3 * vertices, shapes])?)?,
-            (None, None) => coefficients()?.f_zeros_like()?.f_contiguous()?,
-        };
-        if let Some(dirs) = dirs {
-            sum = sum.f_add(&flat(&g_joints)?.f_mm(&dirs.f_view([3 * joint_count, shapes])?)?)?;
+        match through_vertices(&g_v_shaped)? {
+            Some(sum) => Ok(sum),
+            None => Ok(Tensor::f_zeros([bodies, shapes], (joints.kind(), joints.device()))?),
         }
-        Ok(sum)
     })?;
     give(Input::Pose, &|| {
         let mut size = pose.size();

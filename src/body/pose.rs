@@ -2,6 +2,7 @@
 
 use std::iter::once;
 
+use num_traits::Zero;
 use smallvec::SmallVec;
 use tch::{Device, Tensor};
 
@@ -207,16 +208,22 @@ pub(super) struct Arriving<'a> {
     pub(super) joints: Option<&'a Tensor>,     // [B, J, 3]
 }
 
-/// The gradient of the shape coefficients, to be finished on a GPU: what comes through the vertices is there.
+/// What the gradient of the shape coefficients is made of beside that of the rest joints.
 pub(super) struct Shape<'a> {
-    pub(super) partial: &'a Tensor,    // [B, C]
-    pub(super) joint_dirs: &'a Tensor, // [J, 3, C]
+    pub(super) partial: Option<&'a Tensor>, // [B, C], what comes through the vertices
+    pub(super) joint_dirs: &'a Tensor,      // [J, 3, C]
+}
+
+impl Shape<'_> {
+    fn count(&self) -> i64 {
+        self.joint_dirs.sizes()[2]
+    }
 }
 
 pub(super) struct Gradients {
     pub(super) pose: Tensor,          // as it was given, for all bodies
     pub(super) joints: Tensor,        // [B, J, 3]
-    pub(super) shape: Option<Tensor>, // [B, C], where it was to be finished
+    pub(super) shape: Option<Tensor>, // [B, C], if it was asked for
 }
 
 pub(super) fn backward(
@@ -239,7 +246,8 @@ pub(super) fn backward(
     )?;
     let as_given: SmallVec<[i64; 4]> = once(bodies).chain(pose.sizes()[1..].iter().copied()).collect();
     let mut grad_pose = vectors.then(|| empty_one(joints, &as_given, joints.kind())).transpose()?;
-    let grad_shape = shape.map(|shape| empty_one(joints, shape.partial.sizes(), joints.kind())).transpose()?;
+    let shapes = shape.map_or(0, Shape::count);
+    let mut grad_shape = shape.map(|_| empty_one(joints, &[bodies, shapes], joints.kind())).transpose()?;
     match rot_mats.device() {
         Device::Cuda(device) => for_real!(rot_mats, T => {
             let params = BackwardParams {
@@ -255,12 +263,12 @@ pub(super) fn backward(
                 grad_rot: grad_rot.data_ptr() as u64,
                 grad_joints: grad_joints.data_ptr() as u64,
                 grad_pose: address(grad_pose.as_ref()),
-                shape_partial: address(shape.map(|shape| shape.partial)),
+                shape_partial: address(shape.and_then(|shape| shape.partial)),
                 joint_dirs: address(shape.map(|shape| shape.joint_dirs)),
                 grad_shape: address(grad_shape.as_ref()),
                 pose_step: step(pose),
                 joint_count,
-                shape_count: shape.map_or(0, |shape| shape.partial.sizes()[1]),
+                shape_count: shapes,
             };
             let (threads, shared) = launch_shape::<T>(joint_count);
             let threads = threads.max(THREADS);
@@ -272,17 +280,17 @@ pub(super) fn backward(
             let (pose, rot_mats, joints, parents) = (elements::<T>(pose), elements::<T>(rot_mats), elements::<T>(joints), int64s(parents));
             let [posed, transforms, features, arrived_rot, arrived_joints] =
                 [arriving.posed, arriving.transforms, arriving.features, arriving.rot_mats, arriving.joints].map(|grad| grad.map(elements::<T>));
-            let mut none = Vec::new();
-            let (grad_pose, pose_size) = match &mut grad_pose {
-                Some(grad) => (elements_mut::<T>(grad), 3 * count),
-                None => (none.as_mut_slice(), 0),
-            };
+            let (shape_count, partial) = (shapes as usize, shape.and_then(|shape| shape.partial).map(elements::<T>));
+            let dirs = shape.map_or(&[][..], |shape| elements::<T>(shape.joint_dirs));
+            let (pose_size, mut none) = (if vectors { 3 * count } else { 0 }, [(); 2].map(|()| Vec::new()));
+            let [no_pose, no_shape] = &mut none;
             let outputs = [
                 (elements_mut::<T>(&mut grad_rot), 9 * count),
                 (elements_mut::<T>(&mut grad_joints), 3 * count),
-                (grad_pose, pose_size),
+                (grad_pose.as_mut().map_or(no_pose.as_mut_slice(), elements_mut::<T>), pose_size),
+                (grad_shape.as_mut().map_or(no_shape.as_mut_slice(), elements_mut::<T>), shape_count),
             ];
-            parallel::zip_rows(outputs, GRAIN, |body, [grad_rot, grad_joints, grad_pose]| {
+            parallel::zip_rows(outputs, GRAIN, |body, [grad_rot, grad_joints, grad_pose, grad_shape]| {
                 let chain = Chain { rotations: &rot_mats[9 * count * body..][..9 * count], positions: &joints[3 * count * body..][..3 * count], parents };
                 chain.backward(row(posed, 3 * count, body), row(transforms, 16 * count, body), grad_rot, grad_joints);
                 let add = |to: &mut [T], from: Option<&[T]>| {
@@ -298,6 +306,13 @@ pub(super) fn backward(
                         *grad = rotation::rodrigues_backward(*g, *vector);
                     }
                 }
+                grad_shape.fill(T::zero());
+                if shape_count > 0 {
+                    for (dirs, g) in dirs.chunks_exact(shape_count).zip(grad_joints.iter()) {
+                        grad_shape.iter_mut().zip(dirs).for_each(|(sum, direction)| *sum += *direction * *g);
+                    }
+                }
+                add(grad_shape, row(partial, shape_count, body));
             });
         }),
     }

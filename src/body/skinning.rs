@@ -226,7 +226,7 @@ pub(super) fn run_transforms(
     by_joint: Option<&(Tensor, Tensor)>,
     args: &Arguments,
 ) -> Result<Tensor> {
-    let mut out = Tensor::f_zeros([bodies, skin.joint_count, 4, 4], (vectors.kind(), vectors.device()))?;
+    let mut out = empty_one(vectors, &[bodies, skin.joint_count, 4, 4], vectors.kind())?;
     match vectors.device() {
         Device::Cuda(device) => {
             let made = if by_joint.is_none() { skin.by_joint()? } else { None };
@@ -242,6 +242,7 @@ pub(super) fn run_transforms(
             // Partial sums over fixed ranges of vertices, added in order: the same bits for any number of threads.
             let parts = v_count.div_ceil(GRAIN);
             let mut partial = vec![Matrix([T::zero(); 16]); bodies * parts * j_count];
+            elements_mut::<T>(&mut out).fill(T::zero());
             if partial.is_empty() {
                 return Ok(out);
             }

@@ -29,6 +29,7 @@ pub(super) static SOURCES: &[(&str, &str)] = embedded![
     "common/chain.cuh",
     "common/copy_later.cuh",
     "common/early.cuh",
+    "common/float_products.cuh",
     "common/fourier.cuh",
     "common/group.cuh",
     "common/group_products.cuh",

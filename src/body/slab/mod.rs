@@ -42,9 +42,9 @@ const GROUP_VERTICES: i64 = 64;
 const GROUP_JOINTS: i64 = 64;
 const GROUP_THREADS: u32 = 128;
 /// Bodies of a launch at most where intermediates are kept: slabs write three arrays of more in less time.
-const GROUPS_KEEP: i64 = 512;
+const GROUPS_KEEP: i64 = 1 << 40;
 /// Bytes of shared memory of each instance, `GroupMemory` in the two kernels.
-const GROUP_SKINNING_SHARED: [u32; 3] = [96_160, 106_144, 112_800];
+const GROUP_SKINNING_SHARED: [u32; 3] = [96_160, 106_912, 114_080];
 const GROUP_GRADIENT_SHARED: [u32; 3] = [82_768, 91_984, 98_128];
 /// Shape coefficients that these and those of POSED_GRADIENT are compiled for.
 const SHAPES: [i64; 4] = [0, 12, 20, 24];

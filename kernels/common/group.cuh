@@ -13,9 +13,51 @@ constexpr int kStaged = kCoordinates + 2;    // floats from one body's coordinat
 // The thread's place among the bodies of a group, such that those of four neighbouring bodies lie in different banks.
 __device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + body / 4; }
 
-// Columns of products are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t + 3.
+// Columns of products are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t
+// + 3.
 __device__ __forceinline__ int column_of_body(int body) { return body / 2 % 2 * 8 + body / 4 * 2 + body % 2; }
 __device__ __forceinline__ int body_of_column(int column) { return column % 8 / 2 * 4 + column / 8 * 2 + column % 2; }
+
+// Rows of products are dealt to the vertices of a tile such that in a quarter or half of a warp, which reads at once,
+// three coordinates' directions of its vertices lie in different banks; and coefficients of columns likewise.
+__device__ __forceinline__ int vertex_of_row(int row) { return row / 8 * 8 + row % 4 * 2 + row % 8 / 4; }
+__device__ __forceinline__ int row_of_vertex(int vertex) { return vertex / 8 * 8 + vertex % 2 * 4 + vertex % 8 / 2; }
+
+// Where a thread is: its group of bodies, its block's share of the tiles, and what is its own of each. It has two
+// vertices, 8 apart, and four neighbouring bodies.
+struct GroupPlace {
+  long long group;  // its first body in this launch
+  int share, first, last;
+  int joint_count, size;  // joints, and coordinates, of a body
+  int warp, g, t;         // g = lane / 4, t = lane % 4
+  int vertex, body;       // the first of its own
+
+  template <class P>
+  __device__ __forceinline__ explicit GroupPlace(const P& p) {
+    group = blockIdx.x / p.splits * kBodies;
+    share = int(blockIdx.x % p.splits);
+    const long long tiles = (int(p.vertex_count) + kVertices - 1) / kVertices;
+    first = int(tiles * share / p.splits);
+    last = int(tiles * (share + 1) / p.splits);
+    joint_count = int(p.joint_count);
+    size = 3 * int(p.vertex_count);
+    const int lane = threadIdx.x % kLanes;
+    warp = threadIdx.x / kLanes;
+    g = lane / 4;
+    t = lane % 4;
+    vertex = 16 * warp + vertex_of_row(g);
+    body = 4 * t;
+  }
+  // A body of the group in the batch; beyond the last one that is repeated.
+  template <class P>
+  __device__ __forceinline__ long long in_batch(const P& p, int body) const {
+    return p.first_body + min(group + body, p.bodies - 1);
+  }
+  // Where one of the thread's six coordinates lies behind the first one.
+  __device__ __forceinline__ static constexpr int behind(int i) { return i / 3 * 24 + i % 3; }
+  // Where its coordinates lie among staged ones, for its first body.
+  __device__ __forceinline__ int staged() const { return body * kStaged + 3 * vertex; }
+};
 
 // Reads before what follows, as far as the assembler leaves it there.
 __device__ __forceinline__ float4 read_now(const float* from) {
@@ -26,33 +68,34 @@ __device__ __forceinline__ float4 read_now(const float* from) {
   return four;
 }
 
-// Copies the bodies' coordinates of a tile, `count` of each, between memory and shared memory by `copy(shared,
-// memory)`. In memory, whose first row is `rows`, `size` is from one body to the next; `bodies` of the group are there.
-// A warp meets whole lines, as `in_lines` does, here with addresses that differ by constants.
-template <class T, class Copy>
-__device__ __forceinline__ void copy_coordinates(float* shared, T* rows, int size, int count, int bodies,
+// Copies the group's coordinates of a tile between `all` [B, 3 V] and shared memory by `copy(shared, memory)`. A warp
+// meets whole lines of memory, as `in_lines` does, here with addresses that differ by constants.
+template <class T, class P, class Copy>
+__device__ __forceinline__ void copy_coordinates(float* shared, T* all, const P& p, const GroupPlace& at, int tile,
                                                  const Copy& copy) {
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int lane = threadIdx.x % kLanes, bodies = int(p.bodies - at.group);
+  const int count = min(kCoordinates, at.size - kCoordinates * tile);
   constexpr int kWarps = kThreads / kLanes;
+  T* rows = all + (p.first_body + at.group) * at.size + kCoordinates * tile;
   const auto first_of = [&](const T* row) {
     return lane - int(static_cast<unsigned>(reinterpret_cast<unsigned long long>(row)) / sizeof(float) % kLanes);
   };
   if (count == kCoordinates && bodies >= kBodies) {
-    T* row = rows + (long long)warp * size;
-    const long long apart = (long long)kWarps * size;
+    T* row = rows + (long long)at.warp * at.size;
+    const long long apart = (long long)kWarps * at.size;
 #pragma unroll
     for (int i = 0; i < kBodies; i += kWarps, row += apart) {
       const int first = first_of(row), wrapped = first < 0 ? kCoordinates : 0;
       T* from = row + first;
-      float* own = shared + (i + warp) * kStaged + first;
+      float* own = shared + (i + at.warp) * kStaged + first;
       copy(own + wrapped, from + wrapped);
 #pragma unroll
       for (int k = kLanes; k < kCoordinates; k += kLanes) copy(own + k, from + k);
     }
   } else {
 #pragma unroll 1
-    for (int body = warp; body < min(bodies, kBodies); body += kWarps) {
-      T* row = rows + (long long)body * size;
+    for (int body = at.warp; body < min(bodies, kBodies); body += kWarps) {
+      T* row = rows + (long long)body * at.size;
 #pragma unroll 1
       for (int i = (first_of(row) + kLanes) % kLanes; i < count; i += kLanes)
         copy(shared + body * kStaged + i, row + i);
@@ -82,7 +125,7 @@ __device__ __forceinline__ void fetch_shapedirs(const P& p, int tile, float* to)
 // The weights of a tile's vertices as halves in shared memory, each row in a unit of its own.
 struct GroupWeights {
   static constexpr int kHalves = kVertices * kJoints;
-  unsigned short* pair;  // [high, low] of a matrix [vertex][joint]
+  unsigned short* pair;  // [high, low] of a matrix [row of a vertex][joint]
   float* unit;           // [vertex]
 
   // What a thread reads of its vertex ahead of `fill`: the first weights, mostly all. Beyond the last vertex there are
@@ -114,9 +157,9 @@ struct GroupWeights {
 
   // A thread writes the high or the low halves of a row.
   __device__ __forceinline__ void fill(Row read) const {
-    const int row = threadIdx.x % kVertices;
+    const int vertex = threadIdx.x % kVertices;
     const bool is_low = threadIdx.x >= kVertices;
-    unsigned short* own = pair + (is_low ? kHalves : 0) + place_of(row, 0);
+    unsigned short* own = pair + (is_low ? kHalves : 0) + place_of(row_of_vertex(vertex), 0);
 #pragma unroll
     for (int eight = 0; eight < kTermEights; ++eight)
       *reinterpret_cast<uint4*>(own + eight * kTileHalves) = make_uint4(0, 0, 0, 0);
@@ -139,7 +182,7 @@ struct GroupWeights {
       read.read(k);
       write();
     }
-    if (!is_low) unit[row] = one_over(scale);
+    if (!is_low) unit[vertex] = one_over(scale);
   }
 };
 
@@ -178,27 +221,24 @@ template <int Numbers>
 struct GroupTransforms {
   static constexpr int kHalves = Numbers * kBodies * kJoints;
   unsigned short* pair;  // [high, low]
-  // d = weights . transforms, in their units. Small products first, since tensor cores round down.
+  // d = weights . transforms, in their units; they go on meanwhile.
   __device__ __forceinline__ void blend(float (&d)[8 * Numbers], const GroupWeights& weights, int joint_count) const {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    const unsigned a = described(weights.pair), b = described(pair);
-    constexpr unsigned kLowA = 2 * GroupWeights::kHalves >> 4, kLowB = 2 * kHalves >> 4;
     __syncwarp();
     begin_products();
-    const auto add = [&](unsigned a, unsigned b, bool is_first) {
-#pragma unroll
-      for (int step = 0; step < kJoints / 16; ++step) {
-        if (16 * step < joint_count)
-          multiply_add(d, a + kDescribedStep * step, b + kDescribedStep * step, !is_first || step > 0);
-      }
-    };
-    add(a + kLowA, b, true);
-    add(a, b + kLowB, false);
-    add(a, b, false);
+    if (joint_count > 48) {
+      add_products<4>(d, weights);
+    } else if (joint_count > 32) {
+      add_products<3>(d, weights);
+    } else if (joint_count > 16) {
+      add_products<2>(d, weights);
+    } else {
+      add_products<1>(d, weights);
+    }
     end_products();
 #endif
   }
-  // A number of a thread's blended transforms: of the vertex 16 warp + g, or 8 more, and body 4 t + `body`.
+  // A number of a thread's blended transforms: of its first vertex, or the one 8 `more`, and its first body or further.
   __device__ __forceinline__ static float number(const float (&d)[8 * Numbers], int number, int more, int body) {
     return d[4 * (2 * number + body / 2) + 2 * more + body % 2];
   }
@@ -208,4 +248,19 @@ struct GroupTransforms {
     pair[place] = halves.high;
     pair[kHalves + place] = halves.low;
   }
+
+ private:
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  // Over 16 joints a step. Small products first, since tensor cores round down.
+  template <int Steps>
+  __device__ __forceinline__ void add_products(float (&d)[8 * Numbers], const GroupWeights& weights) const {
+    const unsigned a = described(weights.pair), b = described(pair);
+    constexpr unsigned kLowA = 2 * GroupWeights::kHalves >> 4, kLowB = 2 * kHalves >> 4;
+#pragma unroll
+    for (int i = 0; i < 3 * Steps; ++i) {
+      const unsigned step = kDescribedStep * (i % Steps);
+      multiply_add(d, a + step + (i / Steps == 0 ? kLowA : 0), b + step + (i / Steps == 1 ? kLowB : 0), i > 0);
+    }
+  }
+#endif
 };

@@ -6,7 +6,7 @@ use super::super::skinning::Skin;
 use super::{
     BACKWARD_LAUNCH, FEATURES, FEATURES_GRADIENT, FEATURES_PROGRAM, FEATURES_ROWS, FEATURES_THREADS, JOINTS, LANES,
     Launch, PART_THREADS, POSED_GRADIENT, Pair, SUMS, TRANSFORMS, TRANSFORMS_STEPS, TRANSFORMS_WARPS, address,
-    device_of, launches, padded, splits, transforms_step,
+    device_of, launches, of_launch, padded, splits, transforms_step,
 };
 use crate::cuda::{multiprocessors, shared_memory};
 use crate::torch::Memory::{self, Own, Shared};
@@ -237,7 +237,7 @@ fn through_posed(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (bodies, vertices) = (asked.grad_vertices.sizes()[0], skin.vertex_count());
     let shapes = asked.shapedirs.map_or(0, |dirs| dirs.sizes()[2]);
-    let launch = Launch::posed_gradient(pair, bodies.min(BACKWARD_LAUNCH), shapes, skin, args)?;
+    let launch = Launch::posed_gradient(pair, of_launch(bodies, BACKWARD_LAUNCH), shapes, skin, args)?;
     // Kernels read sixteen bytes at once.
     let is_aligned = (asked.transforms.data_ptr() as u64).is_multiple_of(16);
     let transforms = if is_aligned { asked.transforms.shallow_clone() } else { asked.transforms.f_alias_copy()? };

@@ -102,7 +102,7 @@ pub(in crate::body) fn skinning(
             Some((pair, features)) => Some(product(pair, features, (first, width), args)?),
             None => None,
         };
-        let launch = Launch::skinning((device, bodies, keep), shapes, skin, args)?;
+        let launch = Launch::skinning(device, bodies, shapes, skin, args)?;
         let params = SkinningParams {
             correctives: address(blend.as_ref()),
             direction_unit: address(correctives.map(|(pair, _)| &pair.units)),

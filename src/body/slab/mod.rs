@@ -41,11 +41,9 @@ const GROUP: i64 = 16;
 const GROUP_VERTICES: i64 = 64;
 const GROUP_JOINTS: i64 = 64;
 const GROUP_THREADS: u32 = 128;
-/// Bodies of a launch at most where intermediates are kept: slabs write three arrays of more in less time.
-const GROUPS_KEEP: i64 = 1 << 40;
 /// Bytes of shared memory of each instance, `GroupMemory` in the two kernels.
 const GROUP_SKINNING_SHARED: [u32; 3] = [96_160, 106_912, 114_080];
-const GROUP_GRADIENT_SHARED: [u32; 3] = [82_768, 91_984, 98_128];
+const GROUP_GRADIENT_SHARED: [u32; 3] = [95_184, 104_400, 110_544];
 /// Shape coefficients that these and those of POSED_GRADIENT are compiled for.
 const SHAPES: [i64; 4] = [0, 12, 20, 24];
 
@@ -99,7 +97,7 @@ const PART_THREADS: u32 = 256;
 const LANES: i64 = 32;
 /// Fewer bodies than this leave most lanes idle.
 const WORTH: i64 = 16;
-/// Bodies of one product, a bound on the memory that passes between kernels: forward (44 slabs, so that three blocks to
+/// Bodies of one product at most, a bound on the memory that passes between kernels: forward (44 slabs, so that three blocks to
 /// each fill the 132 multiprocessors of an H200), and where gradients lie beside all that a pass keeps.
 const LAUNCH: i64 = 1408;
 const BACKWARD_LAUNCH: i64 = 1024;
@@ -206,16 +204,9 @@ struct Launch {
 
 impl Launch {
     /// Of `slab_skinning` or `group_skinning`.
-    fn skinning(
-        (device, bodies, keep): (usize, i64, bool),
-        shapes: i64,
-        skin: &Skin,
-        args: &Arguments,
-    ) -> Result<Self> {
+    fn skinning(device: usize, bodies: i64, shapes: i64, skin: &Skin, args: &Arguments) -> Result<Self> {
         let groups = (&GROUP_SKINNING, GROUP_SKINNING_SHARED);
-        if (!keep || bodies <= GROUPS_KEEP)
-            && let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)?
-        {
+        if let Some(launch) = Self::in_groups(groups, device, bodies, shapes, skin, args)? {
             return Ok(launch.early());
         }
         let block = Block::skinning(shared_memory(device)?, shapes, skin);
@@ -336,9 +327,16 @@ pub(super) fn padded(bodies: i64) -> i64 {
     (bodies + LANES - 1) / LANES * LANES
 }
 
+/// Bodies of a launch where `most` are allowed, whole slabs: all launches have about as many.
+fn of_launch(bodies: i64, most: i64) -> i64 {
+    let launches = ((bodies + most - 1) / most).max(1);
+    padded((bodies + launches - 1) / launches).max(LANES)
+}
+
 /// The bodies of each launch: where they begin, and how many.
 fn launches(bodies: i64, most: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..bodies).step_by(most as usize).map(move |first| (first, most.min(bodies - first)))
+    let each = of_launch(bodies, most);
+    (0..bodies).step_by(each as usize).map(move |first| (first, each.min(bodies - first)))
 }
 
 /// Blocks that share the vertices of a slab, so that a small batch fills the GPU too.

@@ -4,13 +4,9 @@
 
 #include "common/slab.cuh"
 
-constexpr int kWarps = kLanes;  // of a block: each reads one of the bodies
-constexpr int kSlots = 2;       // joints of a warp, whose sums it keeps in registers
-#if __CUDA_ARCH__ >= 1200
-constexpr int kAtOnce = 1;  // entries of a list, or arrays: for whose compiler the registers would not do
-#else
-constexpr int kAtOnce = 2;
-#endif
+constexpr int kWarps = 16;  // of a block
+constexpr int kSlots = 4;   // joints of a warp, whose sums it keeps in registers
+constexpr int kAtOnce = 4;  // entries of a list
 
 struct SlabTransformsParams {
   const float* vectors;    // [B, V, 3], the gradient g
@@ -66,15 +62,18 @@ __global__ void __launch_bounds__(kLanes* kWarps, 1) slab_transforms(const SlabT
   }
   float total[3] = {}, largest = 0.f;
 
-  // A warp's body; beyond the last one that is repeated, and what it gives is not written.
-  const long long own = min(slab + warp, p.bodies - 1) * 3 * p.vertex_count;
+  // A warp reads some bodies; beyond the last one that is repeated, and what it gives is not written.
   const auto fetch = [&](int step) {
     const int count = min(kRows, 3 * (int(p.vertex_count) - kStep * step));
-#pragma unroll kAtOnce
-    for (int array = 0; array < 2; ++array) {
-      const float* from = (array ? p.vertices : p.vectors) + own + kRows * step;
-      float* to = staged + ((step - first) % 2 * 2 + array) * kStaged + warp;
-      in_lines<kRows>(from, lane, count, [&](int i) { copy_later(to + i * kStride, from + i); });
+#pragma unroll 1
+    for (int other = warp; other < kLanes; other += kWarps) {
+      const long long own = min(slab + other, p.bodies - 1) * 3 * p.vertex_count + kRows * step;
+#pragma unroll
+      for (int array = 0; array < 2; ++array) {
+        const float* from = (array ? p.vertices : p.vectors) + own;
+        float* to = staged + ((step - first) % 2 * 2 + array) * kStaged + other;
+        in_lines<kRows>(from, lane, count, [&](int i) { copy_later(to + i * kStride, from + i); });
+      }
     }
   };
   if (first < last) fetch(first);

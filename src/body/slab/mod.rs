@@ -97,19 +97,19 @@ const PART_THREADS: u32 = 256;
 const LANES: i64 = 32;
 /// Fewer bodies than this leave most lanes idle.
 const WORTH: i64 = 16;
-/// Bodies of one product at most, a bound on the memory that passes between kernels: forward (44 slabs, so that three blocks to
-/// each fill the 132 multiprocessors of an H200), and where gradients lie beside all that a pass keeps.
+/// Bodies of one product at most, a bound on the memory that passes between kernels: forward (44 slabs, so that three
+/// blocks to each fill the 132 multiprocessors of an H200), and where gradients lie beside all that a pass keeps.
 const LAUNCH: i64 = 1408;
 const BACKWARD_LAUNCH: i64 = 1024;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.
-const JOINTS: i64 = 32 * 2;
+const JOINTS: i64 = 16 * 4;
 /// Most entries of the weights: their positions are 32-bit.
 const ENTRIES: usize = 1 << 29;
 /// Warps of a block, if its shared memory has room for their tiles, and the fewest that are worth it; those of
 /// `slab_transforms`.
 const WARPS: u32 = 16;
 const FEWEST_WARPS: u32 = 4;
-const TRANSFORMS_WARPS: u32 = 32;
+const TRANSFORMS_WARPS: u32 = 16;
 /// Warps that share a run of vertices, `kTeam` in `slab_tiles.cuh`; fewer are one team.
 const TEAM: u32 = 8;
 /// Vertices of a warp's tile in `slab_tiles.cuh`, and of a block's step in `slab_transforms.cu`.

@@ -99,10 +99,13 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
     fetch_gradient(tile + 1);
     if (tile + 1 < last) weights(tile + 1).fill(next);
     show_to_products();
-    float unit[2][4];
+    float unit[2][4];  // zero beyond the last vertex, whose staged numbers are old
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      unit[i / 4][i % 4] = memory.weight_unit[tile % 2][at.vertex + i / 4 * 8] * own_units[i % 4 * 4];
+    for (int i = 0; i < 8; ++i) {
+      const int vertex = at.vertex + i / 4 * 8;
+      const bool exists = 3 * (kVertices * tile + vertex) < at.size;
+      unit[i / 4][i % 4] = exists ? memory.weight_unit[tile % 2][vertex] * own_units[i % 4 * 4] : 0.f;
+    }
     products_ended(blended);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -129,7 +132,6 @@ __global__ void __launch_bounds__(kThreads, 2) group_posed_gradient(const SlabPo
     }
     if constexpr (kColumns > 0) {
       constexpr int kTerms = kCoordinates / (kThreads / kLanes);  // of a warp
-      // A vertex beyond the last one has no weights, and so no gradient.
 #pragma unroll
       for (int i = 0; i < 24; ++i) own_staged[i % 4 * kStaged + at.behind(i / 4)] = gradient[i / 4][i % 4];
       arrived(1);  // the directions; the next gradient may be on its way

@@ -16,7 +16,6 @@ __device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + b
 // Columns of products are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t
 // + 3.
 __device__ __forceinline__ int column_of_body(int body) { return body / 2 % 2 * 8 + body / 4 * 2 + body % 2; }
-__device__ __forceinline__ int body_of_column(int column) { return column % 8 / 2 * 4 + column / 8 * 2 + column % 2; }
 
 // Rows of products are dealt to the vertices of a tile such that in a quarter or half of a warp, which reads at once,
 // three coordinates' directions of its vertices lie in different banks; and coefficients of columns likewise.

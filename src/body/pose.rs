@@ -296,7 +296,7 @@ pub(super) fn backward(
                 let add = |to: &mut [T], from: Option<&[T]>| {
                     to.iter_mut().zip(from.into_iter().flatten()).for_each(|(sum, term)| *sum += *term);
                 };
-                add(&mut grad_rot[9..], row(features, 9 * (count - 1), body));
+                add(grad_rot.get_mut(9..).unwrap_or_default(), row(features, 9 * count.saturating_sub(1), body));
                 add(grad_rot, row(arrived_rot, 9 * count, body));
                 add(grad_joints, row(arrived_joints, 3 * count, body));
                 if pose_size > 0 {

@@ -152,6 +152,17 @@ def test_a_backward_pass_checks_what_it_reads(name: str, wrong: Callable[[Tensor
         torch.ops.smplx.forward_backward(**arguments | {name: wrong(arguments[name])}, needs=needs)
 
 
+def test_a_backward_pass_without_joints_gives_zeros() -> None:
+    few = backward_arguments(RIGS["joint directions"], 3)
+    none = {name: None for name in few if name.startswith("grad_") or name in ("order", "start", "moved")}
+    none |= {name: None for name in ("folded_dirs", "packed_weights", "packed_joints", "moved_weights")}
+    of_joints = {name: few[name][:, :0] for name in ("J_shaped", "rot_mats", "A_global", "lbs_weights")}
+    of_joints |= {name: few[name][:0] for name in ("parents", "J_shapedirs")}
+    arguments = few | none | of_joints | {"pose": few["pose"][:, :0], "grad_vertices": few["grad_vertices"]}
+    shape, pose, *_ = torch.ops.smplx.forward_backward(**arguments, needs=0b11)
+    assert torch.equal(shape, torch.zeros_like(few["shape_coefficients"])) and pose.shape == (3, 0)
+
+
 def test_numbers_that_are_none_are_prepared_as_they_are(device: str) -> None:
     for value in (math.inf, -math.inf, math.nan):
         model = RIGS["five joints"].to(device)

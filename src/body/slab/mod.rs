@@ -97,8 +97,8 @@ const PART_THREADS: u32 = 256;
 const LANES: i64 = 32;
 /// Fewer bodies than this leave most lanes idle.
 const WORTH: i64 = 16;
-/// Bodies of one product at most, a bound on the memory that passes between kernels: forward (44 slabs, so that three
-/// blocks to each fill the 132 multiprocessors of an H200), and where gradients lie beside all that a pass keeps.
+/// Bodies of one product at most, a bound on the memory that passes between kernels: forward, and where gradients lie
+/// beside all that a pass keeps. On an H200 both leave blocks enough, and few idle ones, for its 132 multiprocessors.
 const LAUNCH: i64 = 1408;
 const BACKWARD_LAUNCH: i64 = 1024;
 /// Joints of a launch of `slab_transforms`: their sums fill the registers of a block's warps.

@@ -429,6 +429,7 @@ static Preparation widened(const Preparation& narrow) {
 static Results forward_public(FORWARD_PARAMETERS) {
   return forward_operator().call(FORWARD_TENSORS, widened(preparation), intermediates);
 }
+constexpr size_t kPosePairOfBackward = 25;  // its position there
 static Gradients backward_public(BACKWARD_PARAMETERS) { return backward_operator().call(BACKWARD_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(smplx, library) {
@@ -461,7 +462,7 @@ TORCH_LIBRARY_FRAGMENT(smplx, library) {
   library.impl("forward", c10::DispatchKey::Autograd, forward_autograd);
   library.impl("forward_backward", c10::DispatchKey::Autograd, backward_autograd);
   in_float32_under_autocast<Forward, forward_public>(library, "forward");
-  in_float32_under_autocast<Backward, backward_public>(library, "forward_backward");
+  in_float32_under_autocast<Backward, backward_public, kPosePairOfBackward>(library, "forward_backward");
 }
 
 }  // namespace avatorch

@@ -48,7 +48,7 @@ static Sources sources(const Tensor& v_template, const Tensor& shapedirs, const 
            {"prepared[4]", lend(made[Prepared::kWeightJoints])},
            {"prepared[5]", lend(made[Prepared::kOrder])},
            {"prepared[6]", lend(made[Prepared::kStart])},
-           // The pair itself is three times as large as all the rest.
+           // Not the pair: it has more bytes than the pose directions, whose row is above.
            {"prepared[8]", lend(made[Prepared::kPoseUnits])},
            {"prepared[9]", lend(made[Prepared::kMoved])},
            {"prepared[10]", lend(made[Prepared::kMovedWeights])}}};

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch._dynamo.utils
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import avatorch
 from forward_cases import all_inputs, forward, with_leaves
@@ -121,6 +124,25 @@ def test_autocast_computes_in_float32(narrow: torch.dtype, device: str) -> None:
     assert all(tensor.grad is not None and tensor.grad.dtype == narrow for tensor in inputs.values())
     with pytest.raises(TypeError, match=r"float16|bfloat16"):
         forward(model, inputs)
+
+
+def test_autocast_leaves_the_prepared_halves_to_a_backward_pass(device: str) -> None:
+    model = RIGS["five joints"].to(device, torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(20)
+    pose = inputs["pose"].requires_grad_()
+    arrived = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.smplx.forward_backward.default:
+                names = [argument.name for argument in func._schema.arguments]
+                arrived.append(dict(zip(names, args, strict=False))["pose_pair"])
+            return func(*args, **(kwargs or {}))
+
+    with torch.autocast(device, dtype=torch.bfloat16), Watch():
+        torch.autograd.grad(forward(model, inputs, prepared)[0].sum(), pose)
+    (pair,) = arrived
+    assert pair.dtype == torch.float16 and torch.equal(pair, prepared[7])
 
 
 def test_checkpoint_hooks_inference_and_no_grad(device: str) -> None:

@@ -13,8 +13,8 @@ constexpr int kStaged = kCoordinates + 2;    // floats from one body's coordinat
 // The thread's place among the bodies of a group, such that those of four neighbouring bodies lie in different banks.
 __device__ __forceinline__ int place_of_body(int body) { return body % 4 * 4 + body / 4; }
 
-// Columns of products are dealt such that a thread, which has 2 t and 2 t + 1 of every eight, has bodies 4 t to 4 t
-// + 3.
+// Of every eight columns of products a thread has 2 t and 2 t + 1; they are dealt such that it has neighbouring bodies,
+// from 4 t on.
 __device__ __forceinline__ int column_of_body(int body) { return body / 2 % 2 * 8 + body / 4 * 2 + body % 2; }
 
 // Rows of products are dealt to the vertices of a tile such that in a quarter or half of a warp, which reads at once,
@@ -220,7 +220,7 @@ template <int Numbers>
 struct GroupTransforms {
   static constexpr int kHalves = Numbers * kBodies * kJoints;
   unsigned short* pair;  // [high, low]
-  // d = weights . transforms, in their units; they go on meanwhile.
+  // Begins d = weights . transforms, in their units; whoever uses d calls `products_ended` first.
   __device__ __forceinline__ void blend(float (&d)[8 * Numbers], const GroupWeights& weights, int joint_count) const {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     __syncwarp();

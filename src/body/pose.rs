@@ -214,12 +214,6 @@ pub(super) struct Shape<'a> {
     pub(super) joint_dirs: &'a Tensor,      // [J, 3, C]
 }
 
-impl Shape<'_> {
-    fn count(&self) -> i64 {
-        self.joint_dirs.sizes()[2]
-    }
-}
-
 pub(super) struct Gradients {
     pub(super) pose: Tensor,          // as it was given, for all bodies
     pub(super) joints: Tensor,        // [B, J, 3]
@@ -246,7 +240,7 @@ pub(super) fn backward(
     )?;
     let as_given: SmallVec<[i64; 4]> = once(bodies).chain(pose.sizes()[1..].iter().copied()).collect();
     let mut grad_pose = vectors.then(|| empty_one(joints, &as_given, joints.kind())).transpose()?;
-    let shapes = shape.map_or(0, Shape::count);
+    let shapes = shape.map_or(0, |shape| shape.joint_dirs.sizes()[2]);
     let mut grad_shape = shape.map(|_| empty_one(joints, &[bodies, shapes], joints.kind())).transpose()?;
     match rot_mats.device() {
         Device::Cuda(device) => for_real!(rot_mats, T => {
@@ -282,8 +276,8 @@ pub(super) fn backward(
                 [arriving.posed, arriving.transforms, arriving.features, arriving.rot_mats, arriving.joints].map(|grad| grad.map(elements::<T>));
             let (shape_count, partial) = (shapes as usize, shape.and_then(|shape| shape.partial).map(elements::<T>));
             let dirs = shape.map_or(&[][..], |shape| elements::<T>(shape.joint_dirs));
-            let (pose_size, mut none) = (if vectors { 3 * count } else { 0 }, [(); 2].map(|()| Vec::new()));
-            let [no_pose, no_shape] = &mut none;
+            let pose_size = if vectors { 3 * count } else { 0 };
+            let (mut no_pose, mut no_shape) = (Vec::new(), Vec::new());
             let outputs = [
                 (elements_mut::<T>(&mut grad_rot), 9 * count),
                 (elements_mut::<T>(&mut grad_joints), 3 * count),

@@ -43,7 +43,7 @@ __device__ __forceinline__ HalfPairs split(float first, float second) {
 // The power of two that brings `largest` into [2^12, 2^13); 1 for zero and for what is not finite.
 __device__ __forceinline__ float scale_for(float largest) {
   if (!(largest > 0.f && largest < __int_as_float(0x7f800000))) return 1.f;
-  const int exponent = min(max(((__float_as_int(largest) >> 23) & 255) - 127, -100), 100);
+  const int exponent = min(max(((__float_as_int(largest) >> 23) & 255) - 127, -100), 127);
   return __int_as_float((127 + 12 - exponent) << 23);
 }
 

@@ -86,12 +86,13 @@ fn backward(args: &Arguments) -> Result<Outputs> {
     // Vertices to posed vertices.
     let through_posed = any(&[Shape, Input::Pose, Template, Shapedirs, Posedirs, VertexOffsets]);
     let fold = prepared_dirs.as_ref().filter(|_| regressor.is_some() && !any(&[Template, Shapedirs]));
-    let in_slabs = if any(&[Template, Shapedirs, Posedirs, Regressor, Weights, VertexOffsets])
+    let in_slabs = if bodies < slab::BACKWARD_WORTH
+        || any(&[Template, Shapedirs, Posedirs, Regressor, Weights, VertexOffsets])
         || arrived_v_shaped.is_some()
         || arrived_v_posed.is_some()
         || (regressor.is_some() && fold.is_none())
     {
-        None // the gradient of v_posed is itself asked for
+        None // too few, or the gradient of v_posed is itself asked for
     } else {
         let pair = slab::Pair::read(
             args.optional(25, "prepared posedirs"),
@@ -100,7 +101,7 @@ fn backward(args: &Arguments) -> Result<Outputs> {
         )?;
         let features = needs(Input::Pose) && posedirs.is_some();
         let directions = pair.as_ref().filter(|_| features || needs(Shape));
-        let serves = directions.is_some() == (features || needs(Shape)) && slab::serves(bodies, shapes, &skin)?;
+        let serves = directions.is_some() == (features || needs(Shape)) && slab::serves(shapes, &skin)?;
         match (&g_vertices, &lists) {
             (Some(grad_vertices), Some(by_joint)) if serves => Some(slab::backward(
                 &slab::Asked {

@@ -12,7 +12,7 @@ use tch::Tensor;
 
 use super::kinematic_chain::parents_of;
 use super::skinning::{Skin, batched, common_batch};
-use super::{pose, pose_blend, posed_skinning, slab};
+use super::{few_skinning, pose, pose_blend, posed_skinning, slab};
 use crate::torch::{Argument, Arguments, Outputs, Sizes, entry};
 use crate::{Error, Result};
 
@@ -29,12 +29,17 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let body = match model.folded_joints(args)? {
         Some(joints)
             if has_pair
+                && inputs.bodies >= slab::WORTH
                 && model.template.tensor.dim() == 2
-                && slab::serves(inputs.bodies, model.shapes, &model.skin)? =>
+                && slab::serves(model.shapes, &model.skin)? =>
         {
             in_slabs(&model, &inputs, &joints, pair.as_ref(), args)?
         }
-        folded => body_by_body(&model, &inputs, folded, args)?,
+        Some(joints) => match model.few(inputs.bodies, args)? {
+            Some(launch) => few(&model, &inputs, &joints, &launch, args)?,
+            None => body_by_body(&model, &inputs, Some(joints), args)?,
+        },
+        None => body_by_body(&model, &inputs, None, args)?,
     };
     let (vertices, [v_shaped, v_posed]) = body.skinned;
     let pose::Skeleton { joints, rot_mats, transforms, posed, .. } = body.skeleton;
@@ -78,6 +83,31 @@ fn body_by_body(
     };
     let (v_posed, vertices) = posed_skinning::forward(rest, &skeleton.transforms, &model.skin, args)?;
     Ok(Posed { skeleton, skinned: (vertices, [Some(v_shaped), Some(v_posed)]) })
+}
+
+/// Few bodies on a GPU.
+fn few(
+    model: &Model<'_>,
+    inputs: &Inputs,
+    (joint_base, joint_dirs): &(Tensor, Tensor),
+    launch: &few_skinning::Launch,
+    args: &Arguments,
+) -> Result<Posed> {
+    // In front of `pose`: the skinning reads it while the kernel before it may still run.
+    let v_template = model.template_of(inputs.bodies)?;
+    let skeleton =
+        pose::forward(&inputs.skeleton(joint_base, Some(joint_dirs), model, model.posedirs.is_some(), None), args)?;
+    let rest = few_skinning::Rest {
+        v_template: &v_template,
+        shapedirs: &model.shapedirs,
+        shape: &inputs.shape,
+        correctives: skeleton.features.as_ref().zip(model.posedirs.as_ref()).map(<[&Tensor; 2]>::from),
+        vertex_offsets: inputs.vertex_offsets.as_ref(),
+        transl: inputs.transl.as_ref(),
+    };
+    let (vertices, kept) = launch.skinning(&rest, &skeleton.transforms, &model.skin, inputs.keep, args)?;
+    let (v_shaped, v_posed) = kept.unzip();
+    Ok(Posed { skeleton, skinned: (vertices, [v_shaped, v_posed]) })
 }
 
 /// Many bodies on a GPU.
@@ -217,9 +247,20 @@ impl<'a> Model<'a> {
             let of_all = if shaped.sizes() == size { shaped } else { shaped.f_expand(size, false)? };
             return Ok(of_all.f_contiguous()?);
         }
-        let template = batched(self.template, bodies, &[self.vertices, 3])?.tensor;
         let blend = shape.f_mm(&dirs)?.f_view([shape.sizes()[0], self.vertices, 3])?;
-        Ok(blend.f_add(template)?.f_expand(size, false)?.f_contiguous()?)
+        Ok(blend.f_add(&self.template_of(bodies)?)?.f_expand(size, false)?.f_contiguous()?)
+    }
+
+    /// The template, contiguous; where bodies have their own, checked to be theirs.
+    fn template_of(&self, bodies: i64) -> Result<Tensor> {
+        let is_shared = self.template.tensor.dim() == 2;
+        if is_shared { self.template } else { batched(self.template, bodies, &[self.vertices, 3])? }.contiguous()
+    }
+
+    /// How few bodies are taken, if these are.
+    fn few(&self, bodies: i64, args: &Arguments) -> Result<Option<few_skinning::Launch>> {
+        let features = self.posedirs.as_ref().map_or(0, |posedirs| posedirs.sizes()[0]);
+        few_skinning::Launch::of(bodies, features, &self.shapedirs, &self.skin, args)
     }
 
     /// Rest joints `[J, 3]` of the template and their directions `[J, 3, C]`, where they are known; then the shaped

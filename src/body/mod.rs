@@ -1,6 +1,7 @@
 //! A body model and a pose become vertices, joints and transforms. One file a stage: checks, CPU path, launch.
 
 mod backward;
+mod few_skinning;
 mod forward;
 mod kinematic_chain;
 mod pose;
@@ -22,13 +23,14 @@ pub(crate) use real::{Real, for_real};
 /// Every CUDA program of this part, for compilation ahead of use.
 #[cfg(feature = "python")]
 pub(crate) static PROGRAMS: &[&Program] = &[
+    &few_skinning::PROGRAM,
     &kinematic_chain::PROGRAM,
     &pose::PROGRAM,
     &posed_skinning::PROGRAM,
     &rodrigues::PROGRAM,
     &skinning::PROGRAM,
-    &slab::CORRECTIVES[0],
-    &slab::CORRECTIVES[1],
+    &slab::ONE_SLAB_SKINNING[0],
+    &slab::ONE_SLAB_SKINNING[1],
     &slab::SKINNING,
     &slab::GROUP_SKINNING,
     &slab::GROUP_POSED_GRADIENT[0],

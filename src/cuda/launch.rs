@@ -33,6 +33,11 @@ impl Kernel {
         Self { is_early: self.knows_early, ..self }
     }
 
+    /// Whether it can begin early.
+    pub(crate) fn knows_early(self) -> bool {
+        self.knows_early
+    }
+
     /// Bytes of dynamic shared memory that a block can have.
     pub(crate) fn shared_limit(self) -> u32 {
         self.shared_limit

@@ -138,11 +138,11 @@ def test_what_is_prepared(name: str) -> None:
 
 
 @needs_gpu
-@pytest.mark.parametrize("batch", [16, 17, 32, 33, 70])
+@pytest.mark.parametrize(("batch", "matrices"), [(5, False), (17, True), (32, False), (33, True), (70, False)])
 @pytest.mark.parametrize("name", POSED_RIGS)
-def test_errors(name: str, batch: int) -> None:
+def test_errors(name: str, batch: int, matrices: bool) -> None:
     exact, narrow, prepared = on_gpu(name)
-    inputs = all_inputs(exact, batch)
+    inputs = all_inputs(exact, batch, matrices)
     wide, thin = asking(inputs, torch.float64), asking(inputs, torch.float32)
     wanted, found = expected(exact, wide), forward(narrow, thin, prepared)
     # Each term of the blend is a product of two rounded numbers. What moves a vertex makes no error longer: the weights
@@ -167,8 +167,36 @@ def test_errors(name: str, batch: int) -> None:
 @needs_gpu
 def test_few_bodies_are_exact() -> None:
     _, narrow, prepared = on_gpu("smplx")
-    inputs = narrow.inputs(15)
-    assert all(map(torch.equal, step(narrow, inputs, prepared), step(narrow, inputs, narrow.prepared())))
+    inputs = narrow.inputs(4)
+    assert torch.equal(forward(narrow, inputs, prepared)[0], forward(narrow, inputs, narrow.prepared())[0])
+    one = narrow.inputs(1)
+    assert all(map(torch.equal, step(narrow, one, prepared), step(narrow, one, narrow.prepared())))
+
+
+@needs_gpu
+@pytest.mark.parametrize("batch", [2, 40])
+def test_the_gradient_of_the_pose_alone(batch: int) -> None:
+    _, narrow, prepared = on_gpu("smplx")
+    inputs = narrow.inputs(batch)
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
+    vertices = forward(narrow, leaves, prepared)[0]
+    _, pose, *_ = torch.autograd.grad(vertices.square().sum(), list(leaves.values()))
+    assert list(leaves)[1] == "pose"
+    assert_alike((vertices.detach(), pose), step(narrow, inputs, prepared))
+
+
+@needs_gpu
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("batch", [4, 5, 40])
+def test_bodies_that_are_not_finite_keep_to_themselves(batch: int, fast: bool) -> None:
+    _, narrow, _ = on_gpu("smplx")
+    prepared, inputs = narrow.prepared(fast), narrow.inputs(batch)
+    wanted = step(narrow, inputs, prepared)
+    inputs["pose"][1, 7], inputs["pose"][2, 20] = float("nan"), float("inf")
+    found = step(narrow, inputs, prepared)
+    others = [body for body in range(batch) if body not in (1, 2)]
+    assert all(torch.equal(one[others], other[others]) for one, other in zip(found, wanted, strict=True))
+    assert all(result[[1, 2]].isnan().flatten(1).any(dim=1).all() for result in found)
 
 
 @needs_gpu

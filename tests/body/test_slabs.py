@@ -1,4 +1,4 @@
-"""Many bodies at once on a GPU: slabs of 32 and products on tensor cores, beside the reference in float64."""
+"""Bodies on a GPU, few and many at once: slabs of 32 and products on tensor cores, beside the reference in float64."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def assert_close(found: Tensor, exact: Tensor, tolerance: float = 3e-6) -> None:
     assert ((found - exact).norm(dim=1) <= allowed).all()
 
 
-@pytest.mark.parametrize("batch", [16, 31, 32, 33, 64, 100])
+@pytest.mark.parametrize("batch", [1, 2, 4, 5, 31, 32, 33, 64, 100])
 @pytest.mark.parametrize("matrices", [False, True], ids=["vectors", "matrices"])
 def test_values_and_gradients(models: tuple[Rig, Rig, list[Tensor]], batch: int, matrices: bool) -> None:
     exact, narrow, prepared = models

@@ -4,11 +4,11 @@ use tch::{Kind, Tensor};
 
 use super::super::skinning::{Skin, step};
 use super::{
-    CORRECTIVES, CORRECTIVES_APART, CORRECTIVES_THREADS, LANES, LAUNCH, Launch, Pair, address, device_of, launches,
-    padded,
+    LANES, LAUNCH, Launch, ONE_SLAB_BODIES, ONE_SLAB_SKINNING, ONE_SLAB_VERTICES, ONE_SLAB_WARPS, Pair, address,
+    device_of, launches, padded,
 };
 use crate::Result;
-use crate::cuda::{multiprocessors, shared_memory};
+use crate::cuda::shared_memory;
 use crate::torch::Memory::{Own, Shared};
 use crate::torch::{Arguments, Sizes, empty, empty_one};
 
@@ -42,12 +42,12 @@ struct SkinningParams {
     splits: i64,
 }
 
-/// The twin of `SlabCorrectivesParams` in `kernels/body/slab_correctives.cu`.
+/// The twin of `OneSlabSkinningParams` in `kernels/body/one_slab_skinning.cu`.
 #[repr(C)]
-struct CorrectivesParams {
-    directions: u64,  // [N', products, F'] halves
-    features: u64,    // [32, products, F'] halves
-    correctives: u64, // [N', 32]
+struct OneSlabParams {
+    skinning: SkinningParams, // without correctives
+    directions: u64,          // [N', products, F'] halves
+    features: u64,            // [B padded, products, F'] halves
     rows: i64,
     features_padded: i64,
 }
@@ -96,63 +96,80 @@ pub(in crate::body) fn skinning(
         (empty_one(transforms, &size, Kind::Float)?, None)
     };
     let shapes = rest.shape.sizes()[1];
+    let params_of = |blend: Option<&Tensor>, (first_body, bodies): (i64, i64), splits: i64| SkinningParams {
+        correctives: address(blend),
+        direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
+        feature_unit: address(correctives.map(|(_, features)| &features.unit)),
+        v_template: rest.v_template.data_ptr() as u64,
+        shapedirs: rest.shapedirs.data_ptr() as u64,
+        shape: rest.shape.data_ptr() as u64,
+        vertex_offsets: address(rest.vertex_offsets),
+        transl: address(rest.transl),
+        transforms: transforms.data_ptr() as u64,
+        weights: skin.weights.data_ptr() as u64,
+        joints: address(skin.joints.as_ref()),
+        vertices: vertices.data_ptr() as u64,
+        v_posed: address(kept.as_ref().map(|(_, v_posed)| v_posed)),
+        v_shaped: address(kept.as_ref().map(|(v_shaped, _)| v_shaped)),
+        shape_step: step(rest.shape),
+        offset_step: rest.vertex_offsets.map_or(0, step),
+        transl_step: rest.transl.map_or(0, step),
+        first_body,
+        bodies,
+        width: padded(bodies),
+        vertex_count: skin.vertex_count(),
+        joint_count: skin.joint_count,
+        influences: skin.weights.sizes()[1],
+        shape_count: shapes,
+        splits,
+    };
+    if let Some((pair, features, shared)) = one_slab(rest.bodies, correctives, shapes, skin, device)? {
+        let params = OneSlabParams {
+            skinning: params_of(None, (0, rest.bodies), 1),
+            directions: pair.halves.data_ptr() as u64,
+            features: features.halves.data_ptr() as u64,
+            rows: pair.rows(),
+            features_padded: pair.features(),
+        };
+        let kernel = pair.program(&ONE_SLAB_SKINNING).kernel(device, 0, args.stream())?.early();
+        let tiles = (skin.vertex_count() + ONE_SLAB_VERTICES - 1) / ONE_SLAB_VERTICES;
+        let blocks = (tiles * padded(rest.bodies) / LANES) as u32;
+        kernel.launch_if_any(blocks, 32 * ONE_SLAB_WARPS, shared, &params, args.stream())?;
+        return Ok((vertices, kept));
+    }
     for (first, bodies) in launches(rest.bodies, LAUNCH) {
-        let width = padded(bodies);
         let blend = match correctives {
-            Some((pair, features)) => Some(product(pair, features, (first, width), args)?),
+            Some((pair, features)) => Some(product(pair, features, (first, padded(bodies)))?),
             None => None,
         };
         let launch = Launch::skinning(device, bodies, shapes, skin, args)?;
-        let params = SkinningParams {
-            correctives: address(blend.as_ref()),
-            direction_unit: address(correctives.map(|(pair, _)| &pair.units)),
-            feature_unit: address(correctives.map(|(_, features)| &features.unit)),
-            v_template: rest.v_template.data_ptr() as u64,
-            shapedirs: rest.shapedirs.data_ptr() as u64,
-            shape: rest.shape.data_ptr() as u64,
-            vertex_offsets: address(rest.vertex_offsets),
-            transl: address(rest.transl),
-            transforms: transforms.data_ptr() as u64,
-            weights: skin.weights.data_ptr() as u64,
-            joints: address(skin.joints.as_ref()),
-            vertices: vertices.data_ptr() as u64,
-            v_posed: address(kept.as_ref().map(|(_, v_posed)| v_posed)),
-            v_shaped: address(kept.as_ref().map(|(v_shaped, _)| v_shaped)),
-            shape_step: step(rest.shape),
-            offset_step: rest.vertex_offsets.map_or(0, step),
-            transl_step: rest.transl.map_or(0, step),
-            first_body: first,
-            bodies,
-            width,
-            vertex_count: skin.vertex_count(),
-            joint_count: skin.joint_count,
-            influences: skin.weights.sizes()[1],
-            shape_count: shapes,
-            splits: launch.splits,
-        };
-        launch.run(bodies, &params, args)?;
+        launch.run(bodies, &params_of(blend.as_ref(), (first, bodies), launch.splits), args)?;
     }
     Ok((vertices, kept))
 }
 
+/// What `one_slab_skinning` multiplies, with the bytes of shared memory that it needs, if it serves these bodies.
+fn one_slab<'a>(
+    bodies: i64,
+    correctives: Option<(&'a Pair, &'a Features)>,
+    shapes: i64,
+    skin: &Skin,
+    device: usize,
+) -> Result<Option<(&'a Pair, &'a Features, u32)>> {
+    let Some((pair, features)) = correctives.filter(|_| bodies <= ONE_SLAB_BODIES) else { return Ok(None) };
+    let (rows, influences) = (3 * ONE_SLAB_VERTICES, skin.weights.sizes()[1]);
+    let staged = 4 * rows * (LANES + 1); // coordinates of all vertices and bodies
+    let kept = 4 * 12 * skin.joint_count * LANES + staged + 8 * ONE_SLAB_VERTICES * influences;
+    // First what the shape needs, then the features, then the vertices before and after skinning.
+    let shape = 4 * (rows + (rows + LANES) * ((shapes + 3) / 4 * 4));
+    let multiplied = 2 * pair.parts() * LANES * pair.features();
+    let shared = u32::try_from(kept + shape.max(multiplied).max(2 * staged)).unwrap_or(u32::MAX);
+    Ok((shared <= shared_memory(device)?).then_some((pair, features, shared)))
+}
+
 /// The correctives `[N', W]` of the `width` bodies from the first one on.
-fn product(pair: &Pair, features: &Features, (first, width): (i64, i64), args: &Arguments) -> Result<Tensor> {
-    let (device, count) = (device_of(&features.halves)?, pair.features());
-    let shared = (2 * pair.parts() * width * (count + CORRECTIVES_APART)) as u32;
-    if width > LANES || shared > shared_memory(device)? {
-        let all = &features.halves;
-        let part = if width == all.sizes()[0] { all.shallow_clone() } else { all.f_narrow(0, first, width)? };
-        return Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&part.f_tr()?, Kind::Float)?);
-    }
-    let correctives = empty_one(&pair.halves, &[pair.rows(), width], Kind::Float)?;
-    let params = CorrectivesParams {
-        directions: pair.halves.data_ptr() as u64,
-        features: features.halves.data_ptr() as u64 + (2 * first * features.halves.sizes()[1]) as u64,
-        correctives: correctives.data_ptr() as u64,
-        rows: pair.rows(),
-        features_padded: count,
-    };
-    let kernel = pair.program(&CORRECTIVES).kernel(device, 0, args.stream())?.early();
-    kernel.launch_if_any(multiprocessors(device)?, CORRECTIVES_THREADS, shared, &params, args.stream())?;
-    Ok(correctives)
+fn product(pair: &Pair, features: &Features, (first, width): (i64, i64)) -> Result<Tensor> {
+    let all = &features.halves;
+    let part = if width == all.sizes()[0] { all.shallow_clone() } else { all.f_narrow(0, first, width)? };
+    Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&part.f_tr()?, Kind::Float)?)
 }

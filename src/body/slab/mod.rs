@@ -3,7 +3,8 @@
 //! model's), three products of halves make up for one of floats, and the sums are float32. What was prepared to be fast
 //! has the high halves alone, and one product of them.
 //!
-//! Forward: `pose` (which also splits the features) -> product (`slab_correctives` for few bodies) -> `slab_skinning`.
+//! Forward: `pose` (which also splits the features) -> product -> `slab_skinning`; of one slab `pose` ->
+//! `one_slab_skinning`.
 //! Backward: `slab_transforms` -> `slab_posed_gradient` -> product -> `slab_features_gradient` -> `slab_sums` ->
 //! `pose_backward`.
 
@@ -73,13 +74,16 @@ pub(super) static POSED_GRADIENT: [Program; 2] = [
     ),
 ];
 const FEATURES_GRADIENT: usize = 4; // position in POSED_GRADIENT
-pub(super) static CORRECTIVES: [Program; 2] = [
-    Program::new("body/slab_correctives.cu", &["slab_correctives<3>"]),
-    Program::new("body/slab_correctives.cu", &["slab_correctives<1>"]),
+/// Few slabs, with the product of the directions.
+pub(super) static ONE_SLAB_SKINNING: [Program; 2] = [
+    Program::new("body/one_slab_skinning.cu", &["one_slab_skinning<3>"]),
+    Program::new("body/one_slab_skinning.cu", &["one_slab_skinning<1>"]),
 ];
-const CORRECTIVES_THREADS: u32 = 512;
-/// Halves between two bodies' features in its shared memory, `kApart` there.
-const CORRECTIVES_APART: i64 = 32;
+/// Warps and vertices of a block there, `kWarps` and `kVertices`.
+const ONE_SLAB_WARPS: u32 = 15;
+const ONE_SLAB_VERTICES: i64 = 80;
+/// Bodies up to which that is worth it.
+const ONE_SLAB_BODIES: i64 = 32;
 pub(super) static FEATURES_PROGRAM: [Program; 2] = [
     Program::new("body/slab_features.cu", &["slab_features<1, 3>", "slab_features<2, 3>", "slab_features<4, 3>"]),
     Program::new("body/slab_features.cu", &["slab_features<1, 1>", "slab_features<2, 1>", "slab_features<4, 1>"]),
@@ -95,8 +99,9 @@ const PART_THREADS: u32 = 256;
 
 /// Bodies of a slab.
 const LANES: i64 = 32;
-/// Fewer bodies than this leave most lanes idle.
-const WORTH: i64 = 16;
+/// Fewer bodies than this leave most lanes idle: `few_skinning` is faster, and backwards the products of a single one.
+pub(super) const WORTH: i64 = 5;
+pub(super) const BACKWARD_WORTH: i64 = 2;
 /// Bodies of one product at most, a bound on the memory that passes between kernels: forward, and where gradients lie
 /// beside all that a pass keeps. On an H200 both leave blocks enough, and few idle ones, for its 132 multiprocessors.
 const LAUNCH: i64 = 1408;
@@ -181,10 +186,10 @@ impl Pair {
     }
 }
 
-/// Whether slabs serve these bodies: many of them, on a GPU, of a model with a shared template.
-pub(super) fn serves(bodies: i64, shapes: i64, skin: &Skin) -> Result<bool> {
+/// Whether slabs serve a model's bodies, if there are as many as it is worth: on a GPU, of a shared template.
+pub(super) fn serves(shapes: i64, skin: &Skin) -> Result<bool> {
     let Device::Cuda(device) = skin.weights.device() else { return Ok(false) };
-    let sizes = shapes <= SHAPES[3] && skin.weights.numel() <= ENTRIES && bodies >= WORTH;
+    let sizes = shapes <= SHAPES[3] && skin.weights.numel() <= ENTRIES;
     if !sizes || skin.joints.is_none() || skin.weights.kind() != Kind::Float {
         return Ok(false);
     }

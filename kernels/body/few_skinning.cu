@@ -4,9 +4,14 @@
 #include "common/early.cuh"
 
 constexpr int kVertices = 32, kColumns = 3 * kVertices, kGroups = 4, kThreads = kGroups * kColumns;
-// Blocks of a multiprocessor: in float32 an H200 has SMPL-X's all at once.
+// Blocks of a multiprocessor at least: in float32 an H200 has SMPL-X's all at once.
+#if __CUDA_ARCH__ >= 1000
+template <class T>
+constexpr int kBlocks = 2;
+#else
 template <class T>
 constexpr int kBlocks = sizeof(T) == 4 ? 3 : 2;
+#endif
 constexpr int kAtOnce = 4;  // influences of a vertex that are read at once
 
 struct FewSkinningParams {
@@ -138,14 +143,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) few_skinning(const FewSk
   // A group has a body from here on.
   const bool is_own = group < bodies && is_inside;
   const long long body = first_body + group, out = body * coordinates + at;
-  __syncthreads();
   if (is_own) {
     shaped += static_cast<const T*>(p.v_template)[body * p.template_step + at];
     const T offset = p.vertex_offsets ? static_cast<const T*>(p.vertex_offsets)[body * p.offset_step + at] : T(0);
     posed += shaped + offset;
     if (p.v_shaped) static_cast<T*>(p.v_shaped)[out] = shaped;
     if (p.v_posed) static_cast<T*>(p.v_posed)[out] = posed;
-    staged[group * kColumns + column] = posed;
+    staged[group * kColumns + column] = posed;  // where nobody else reads its sums
   }
   __syncthreads();
   if (!is_own) return;

@@ -79,10 +79,11 @@ class Body(RiggedModule):
         `family` ("smplx", ...) and `gender` choose among the files of a folder; neutral is preferred. Nothing in a file
         is executed.
 
-        `fast` lets 16 bodies or more, in float32 on a GPU, be posed with less work and less exactly: pose correctives
+        `fast` lets five bodies or more, in float32 on a GPU, be posed with less work and less exactly: pose correctives
         come of numbers rounded to 11 bits (float16, with float32 sums). By calculation vertices of SMPL-X's sizes then
         err by 1 to 3 micrometres (root mean square) and rarely by 14, about 0.02 % of the corrective; float32 errs by
-        about 1. Elsewhere it changes nothing. It may be set later (`body.fast = True`); subsets and copies have it.
+        about 1. Gradients are less exact from two bodies on. Elsewhere it changes nothing. It may be set later
+        (`body.fast = True`); subsets and copies have it.
         """
         path = os.fsdecode(path)
         content = _native.load_model(path, family, gender)

@@ -282,7 +282,8 @@ def _prepare_again(module: RiggedModule, _: Any) -> None:
 
 def _check_like(name: str, tensor: Tensor, model: Tensor) -> None:
     """What the operator refuses, where torch's own arithmetic would go on with something else."""
-    narrow = (torch.float16, torch.bfloat16) if torch.is_autocast_enabled(model.device.type) else ()
+    has_autocast = model.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(model.device.type)
+    narrow = (torch.float16, torch.bfloat16) if has_autocast else ()
     found, expected = (torch.float32 if dtype in narrow else dtype for dtype in (tensor.dtype, model.dtype))
     if found != expected:
         raise TypeError(f"Body: {name} is {str(found)[6:]}, expected {str(expected)[6:]} as v_template")

@@ -5,7 +5,7 @@ use tch::{Device, Tensor};
 use super::skinning::{Skin, step};
 use super::{Real, for_real};
 use crate::Result;
-use crate::cuda::{Kernel, Program};
+use crate::cuda::{Kernel, Program, has_copies_on_the_side};
 use crate::torch::Memory::Own;
 use crate::torch::{Arguments, Sizes, empty, empty_one};
 
@@ -88,7 +88,10 @@ impl Launch {
     ) -> Result<Option<Self>> {
         let Device::Cuda(device) = shapedirs.device() else { return Ok(None) };
         let coordinates = 3 * skin.vertex_count() as usize;
-        if bodies > MOST || coordinates.max(shapedirs.numel()).max(skin.weights.numel()) > ENTRIES {
+        if !has_copies_on_the_side(device)?
+            || bodies > MOST
+            || coordinates.max(shapedirs.numel()).max(skin.weights.numel()) > ENTRIES
+        {
             return Ok(None);
         }
         let instance = BODIES.iter().position(|&most| bodies <= most).unwrap_or(BODIES.len() - 1);

@@ -29,8 +29,8 @@ fn forward(args: &Arguments) -> Result<Outputs> {
     let body = match model.folded_joints(args)? {
         Some(joints)
             if has_pair
-                && inputs.bodies >= slab::WORTH
                 && model.template.tensor.dim() == 2
+                && slab::is_worth(inputs.bodies, pair.as_ref(), model.shapes, &model.skin)?
                 && slab::serves(model.shapes, &model.skin)? =>
         {
             in_slabs(&model, &inputs, &joints, pair.as_ref(), args)?

@@ -12,7 +12,9 @@ pub(crate) use cache::folder as cache_folder;
 #[cfg(feature = "python")]
 pub(crate) use compile::{Compiled, compile, version as nvrtc_version};
 pub(crate) use launch::{Kernel, blocks_of, launch_1d};
-pub(crate) use program::{Program, has_group_products, multiprocessors, refuse_capture, shared_memory};
+pub(crate) use program::{
+    Program, has_copies_on_the_side, has_group_products, multiprocessors, refuse_capture, shared_memory,
+};
 
 use crate::Error;
 

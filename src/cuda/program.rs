@@ -101,6 +101,11 @@ pub(crate) fn has_group_products(device: usize) -> Result<bool> {
     Ok(compute_capability(device)? == (9, 0))
 }
 
+/// Whether a device copies into shared memory on the side, as `kernels/common/copy_later.cuh` does: from Ampere on.
+pub(crate) fn has_copies_on_the_side(device: usize) -> Result<bool> {
+    Ok(compute_capability(device)?.0 >= 8)
+}
+
 /// The bytes of shared memory that one block of a device can have.
 pub(crate) fn shared_memory(device: usize) -> Result<u32> {
     use sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED;

@@ -33,6 +33,33 @@ struct InFloat32<Device, Kept, Result(Arguments...), Function> {
   }
 };
 
+// For a function that vmap takes apart: what it calls is under autocast again, whatever is excluded here. Float64 is what
+// autocast leaves alone, so it computes in that, and returns float32.
+template <class Signature, Signature* Function>
+struct PastAutocast;
+template <class... Arguments, at::Tensor (*Function)(Arguments...)>
+struct PastAutocast<at::Tensor(Arguments...), Function> {
+  static at::Tensor call(Arguments... arguments) {
+    if ((is_double(arguments) || ...) || !(is_under_autocast(arguments) || ...)) return Function(arguments...);
+    return Function(widened(arguments)...).to(at::kFloat);
+  }
+
+ private:
+  using Given = const std::optional<at::Tensor>&;
+  static bool is_double(Given tensor) { return tensor.has_value() && tensor->scalar_type() == at::kDouble; }
+  static bool is_under_autocast(Given tensor) {
+    return tensor.has_value() && tensor->is_floating_point() &&
+           ((tensor->is_cpu() && at::autocast::is_autocast_enabled(at::kCPU)) ||
+            (tensor->is_cuda() && at::autocast::is_autocast_enabled(at::kCUDA)));
+  }
+  template <class Argument>
+  static Argument widened(const Argument& tensor) {
+    return is_under_autocast(tensor) ? Argument(as_tensor(tensor).to(at::kDouble)) : tensor;
+  }
+  static const at::Tensor& as_tensor(const at::Tensor& tensor) { return tensor; }
+  static const at::Tensor& as_tensor(Given tensor) { return *tensor; }
+};
+
 // `Function` is the C++ function that calls the operator.
 template <class Signature, Signature* Function, size_t Kept = kNoArgument>
 void in_float32_under_autocast(torch::Library& library, const char* name) {

@@ -1,6 +1,7 @@
 // Failures from Rust as torch's exceptions, tensors for Rust, and the dispatcher as Rust programs call it.
 #include "border.h"
 
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -113,6 +114,14 @@ extern "C" const int64_t* avatorch_sizes(const at::Tensor* tensor, size_t* rank)
   } catch (...) {
     return nullptr;
   }
+}
+
+// Whether torch may add products of halves in halves; whether it might before.
+extern "C" int32_t avatorch_allow_half_sums(int32_t allow) noexcept {
+  at::Context& context = at::globalContext();
+  const bool before = context.allowFP16AccumulationCuBLAS();
+  context.setAllowFP16AccumulationCuBLAS(allow != 0);
+  return before;
 }
 
 // Calls the operator `name` (all arguments tensors, null for an absent one) with everything the dispatcher does:

@@ -119,6 +119,8 @@ class OperatorNode final : public torch::autograd::Node {
   }
 
   static variable_list backward(const variable_list& grads, const Saved& saved, const Needs& needs) {
+    // A formula in torch's own operators is no work for autocast either.
+    c10::impl::ExcludeDispatchKeyGuard outside(c10::autocast_dispatch_keyset);
     const bool any = std::any_of(grads.begin(), grads.end(), [](const Tensor& grad) { return grad.defined(); });
     return any ? Formula::backward(grads, saved, needs) : variable_list(needs.size());
   }

@@ -103,3 +103,14 @@ def test_wrong_shapes_are_sentences(device: str) -> None:
     ):
         with pytest.raises(ValueError, match=rf"smplx::pose_correctives: {sentence}"):
             smplx.pose_correctives(*given)
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16, torch.float32])
+def test_vmap_under_autocast_computes_in_float32(narrow: torch.dtype, device: str) -> None:
+    template, dirs, coefficients = (random(*size).to(device, narrow) for size in ((40, 3), (40, 3, 2), (6, 5, 2)))
+    wide = [tensor.float() for tensor in (template, dirs, coefficients)]
+    with torch.autocast(device, dtype=torch.bfloat16):
+        found = torch.vmap(smplx.blend_shapes, (None, None, 0))(template, dirs, coefficients)
+    wanted = smplx.blend_shapes(wide[0], wide[1], wide[2].flatten(0, 1)).unflatten(0, (6, 5))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)

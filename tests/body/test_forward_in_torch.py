@@ -145,6 +145,33 @@ def test_autocast_leaves_the_prepared_halves_to_a_backward_pass(device: str) -> 
     assert pair.dtype == torch.float16 and torch.equal(pair, prepared[7])
 
 
+@pytest.mark.parametrize("intermediates", [True, False])
+def test_gradients_inside_autocast_are_those_outside(intermediates: bool, device: str) -> None:
+    model = RIGS["five joints"].to(device, torch.float32)
+    prepared, inputs = model.prepared(), model.inputs(3)
+
+    def loss(pose: Tensor) -> Tensor:
+        return forward(model, inputs | {"pose": pose}, prepared, intermediates=intermediates)[0].sin().sum()
+
+    def of_autograd(pose: Tensor) -> Tensor:
+        pose = pose.detach().requires_grad_()
+        return torch.autograd.grad(loss(pose), pose, create_graph=True)[0].detach()
+
+    for gradient in (torch.func.grad(loss), of_autograd):
+        wanted = gradient(inputs["pose"])
+        with torch.autocast(device, dtype=torch.bfloat16):
+            assert_equal(gradient(inputs["pose"]), wanted, 1e-6)
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
+def test_a_model_of_16_bits_has_its_joints_in_float32(narrow: torch.dtype, device: str) -> None:
+    model = RIGS["five joints"].to(device, narrow)
+    wide, inputs = model.to(device, torch.float32), model.inputs(3)
+    with torch.autocast(device, dtype=narrow):
+        found = forward(model, inputs, model.prepared())
+    assert_equal(found, forward(wide, {name: tensor.float() for name, tensor in inputs.items()}), 1e-6)
+
+
 def test_checkpoint_hooks_inference_and_no_grad(device: str) -> None:
     model = RIGS["five joints"].to(device)
     inputs = model.inputs(3)

@@ -89,11 +89,12 @@ def test_more_bodies_than_one_launch(name: str) -> None:
             torch.testing.assert_close(whole[part], wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [3, 20, 40])
 @pytest.mark.parametrize("single", ["shape_coefficients", "pose", "transl", "vertex_offsets", "joint_offsets"])
-def test_a_batch_of_one_broadcasts(single: str) -> None:
+def test_a_batch_of_one_broadcasts(single: str, batch: int) -> None:
     exact = RIGS["smplx"].to("cuda")
     narrow = exact.to("cuda", torch.float32)
-    inputs = all_inputs(exact, 40)
+    inputs = all_inputs(exact, batch)
     inputs[single] = inputs[single][:1]
     found, wanted = forward(narrow, narrowed(inputs), narrow.prepared()), expected(exact, inputs)
     for one, other in zip(found, wanted, strict=True):
@@ -132,9 +133,10 @@ def test_poses_of_every_size() -> None:
     torch.testing.assert_close(rest[6], rest[2], rtol=0, atol=0)
 
 
-def test_the_same_bits_from_run_to_run() -> None:
+@pytest.mark.parametrize("batch", [1, 3, 20, 333])
+def test_the_same_bits_from_run_to_run(batch: int) -> None:
     model = RIGS["smplx"].to("cuda", torch.float32)
-    prepared, inputs = model.prepared(), model.inputs(333)
+    prepared, inputs = model.prepared(), model.inputs(batch)
     pose = inputs["pose"].requires_grad_()
 
     def run() -> tuple[Tensor, ...]:
@@ -177,10 +179,11 @@ def test_saved_tensors_anywhere_in_memory() -> None:
         assert all(map(torch.equal, usual, run()))
 
 
-def test_a_template_that_is_copied_meanwhile() -> None:
+@pytest.mark.parametrize("batch", [3, 40])
+def test_a_template_that_is_copied_meanwhile(batch: int) -> None:
     """Skinning begins before the kernel in front of it has ended."""
     model = RIGS["joint directions"].to("cuda", torch.float32)
-    inputs = model.inputs(40)
+    inputs = model.inputs(batch)
     across = replace(model, v_template=model.v_template.t().contiguous().t())
     assert not across.v_template.is_contiguous()
     found, wanted = forward(across, inputs, across.prepared()), forward(model, inputs, model.prepared())
@@ -195,3 +198,17 @@ def test_changed_pose_directions_are_noticed() -> None:
     model.posedirs.mul_(1.5)
     with pytest.raises(ValueError, match="posedirs was changed in place after smplx::prepare"):
         forward(model, inputs, prepared)
+
+
+def test_sums_in_halves_that_torch_was_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RIGS["smplx"].to("cuda", torch.float32)
+    prepared, inputs = model.prepared(), {n: t.requires_grad_() for n, t in model.inputs(70).items()}
+
+    def run() -> tuple[Tensor, ...]:
+        vertices = forward(model, inputs, prepared)[0]
+        return vertices.detach(), *torch.autograd.grad(vertices.square().sum(), list(inputs.values()))
+
+    usual = run()
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_fp16_accumulation", True)
+    assert all(map(torch.equal, usual, run()))
+    assert torch.backends.cuda.matmul.allow_fp16_accumulation

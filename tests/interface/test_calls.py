@@ -286,6 +286,12 @@ def test_a_skeleton_of_no_poses(body: avatorch.Body) -> None:
         assert body.subset([])(pose=pose).joints.shape == body(pose=pose).joints.shape
 
 
+def test_a_skeleton_without_memory(body: avatorch.Body) -> None:
+    pose, transl = torch.zeros(4, J, 3, dtype=torch.double, device="meta"), random(4, 3).to("meta")
+    joints = copy.deepcopy(body).subset([]).to("meta")(pose=pose, transl=transl).joints
+    assert joints.is_meta and joints.shape == (4, J, 3)
+
+
 def test_a_subset_by_mask_or_indices_and_nothing_else() -> None:
     body = avatorch.open_body()
     mask = torch.zeros(len(body.v_template), dtype=torch.bool)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cuda::{multiprocessors, shared_memory};
 use crate::torch::Memory::{self, Own, Shared};
-use crate::torch::{Argument, Arguments, Sizes, empty, empty_one};
+use crate::torch::{Argument, Arguments, Sizes, empty, empty_one, with_float_sums};
 use crate::{Error, Result};
 
 /// The twin of `SlabTransformsParams` in `kernels/body/slab_transforms.cu`.
@@ -340,10 +340,11 @@ fn features_by_chunks(pair: &Pair, halves: &Tensor) -> Result<Tensor> {
     let gradient = halves.f_view([chunks, chunk, wide])?.f_transpose(1, 2)?; // [chunks, wide, chunk]
     let products = parts.f_narrow(0, 0, pair.parts() * chunks)?.f_view([chunks, wide, padded])?;
     let direction = |place: i64| pair.halves.f_select(2, place); // [chunks, chunk, F']
-    let _ = gradient.f_bmm_dtype_out(&products, &direction(0)?, Kind::Float)?;
+    let _ = with_float_sums(|| gradient.f_bmm_dtype_out(&products, &direction(0)?, Kind::Float))?;
     if pair.products == 3 {
         let products = parts.f_narrow(0, 2 * chunks, chunks)?;
-        let _ = gradient.f_narrow(1, 0, width)?.f_bmm_dtype_out(&products, &direction(1)?, Kind::Float)?;
+        let high = gradient.f_narrow(1, 0, width)?;
+        let _ = with_float_sums(|| high.f_bmm_dtype_out(&products, &direction(1)?, Kind::Float))?;
     }
     Ok(parts)
 }

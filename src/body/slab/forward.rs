@@ -10,7 +10,7 @@ use super::{
 use crate::Result;
 use crate::cuda::shared_memory;
 use crate::torch::Memory::{Own, Shared};
-use crate::torch::{Arguments, Sizes, empty, empty_one};
+use crate::torch::{Arguments, Sizes, empty, empty_one, with_float_sums};
 
 /// The twin of `SlabSkinningParams` in `kernels/body/slab_skinning.cu`.
 #[repr(C)]
@@ -123,7 +123,9 @@ pub(in crate::body) fn skinning(
         shape_count: shapes,
         splits,
     };
-    if let Some((pair, features, shared)) = one_slab(rest.bodies, correctives, shapes, skin, device)? {
+    if let Some((pair, features)) = correctives.filter(|_| rest.bodies <= ONE_SLAB_BODIES)
+        && let Some(shared) = one_slab_shared(pair, shapes, skin)?
+    {
         let params = OneSlabParams {
             skinning: params_of(None, (0, rest.bodies), 1),
             directions: pair.halves.data_ptr() as u64,
@@ -148,15 +150,8 @@ pub(in crate::body) fn skinning(
     Ok((vertices, kept))
 }
 
-/// What `one_slab_skinning` multiplies, with the bytes of shared memory that it needs, if it serves these bodies.
-fn one_slab<'a>(
-    bodies: i64,
-    correctives: Option<(&'a Pair, &'a Features)>,
-    shapes: i64,
-    skin: &Skin,
-    device: usize,
-) -> Result<Option<(&'a Pair, &'a Features, u32)>> {
-    let Some((pair, features)) = correctives.filter(|_| bodies <= ONE_SLAB_BODIES) else { return Ok(None) };
+/// The bytes of shared memory that a block of `one_slab_skinning` takes, if it serves this model.
+pub(super) fn one_slab_shared(pair: &Pair, shapes: i64, skin: &Skin) -> Result<Option<u32>> {
     let (rows, influences) = (3 * ONE_SLAB_VERTICES, skin.weights.sizes()[1]);
     let staged = 4 * rows * (LANES + 1); // coordinates of all vertices and bodies
     let kept = 4 * 12 * skin.joint_count * LANES + staged + 8 * ONE_SLAB_VERTICES * influences;
@@ -164,12 +159,13 @@ fn one_slab<'a>(
     let shape = 4 * (rows + (rows + LANES) * ((shapes + 3) / 4 * 4));
     let multiplied = 2 * pair.parts() * LANES * pair.features();
     let shared = u32::try_from(kept + shape.max(multiplied).max(2 * staged)).unwrap_or(u32::MAX);
-    Ok((shared <= shared_memory(device)?).then_some((pair, features, shared)))
+    Ok((shared <= shared_memory(device_of(&pair.halves)?)?).then_some(shared))
 }
 
 /// The correctives `[N', W]` of the `width` bodies from the first one on.
 fn product(pair: &Pair, features: &Features, (first, width): (i64, i64)) -> Result<Tensor> {
     let all = &features.halves;
     let part = if width == all.sizes()[0] { all.shallow_clone() } else { all.f_narrow(0, first, width)? };
-    Ok(pair.halves.f_view([pair.rows(), -1])?.f_mm_dtype(&part.f_tr()?, Kind::Float)?)
+    let directions = pair.halves.f_view([pair.rows(), -1])?;
+    Ok(with_float_sums(|| directions.f_mm_dtype(&part.f_tr()?, Kind::Float))?)
 }

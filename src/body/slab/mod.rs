@@ -14,10 +14,11 @@ mod forward;
 use tch::{Device, Kind, Tensor};
 
 use super::skinning::Skin;
-use crate::cuda::{Kernel, Program, has_group_products, multiprocessors, shared_memory};
+use crate::cuda::{Kernel, Program, has_copies_on_the_side, has_group_products, multiprocessors, shared_memory};
 use crate::torch::{Argument, Arguments, Sizes};
 use crate::{Error, Result};
 pub(super) use backward::{Asked, ByJoint, backward};
+use forward::one_slab_shared;
 pub(super) use forward::{Features, Rest, skinning};
 
 pub(super) static SKINNING: Program = Program::new(
@@ -99,8 +100,9 @@ const PART_THREADS: u32 = 256;
 
 /// Bodies of a slab.
 const LANES: i64 = 32;
-/// Fewer bodies than this leave most lanes idle: `few_skinning` is faster, and backwards the products of a single one.
-pub(super) const WORTH: i64 = 5;
+/// Fewer bodies than this leave most lanes idle: where one kernel takes a slab, elsewhere, and backwards.
+const ONE_SLAB_WORTH: i64 = 5;
+const WORTH: i64 = 16;
 pub(super) const BACKWARD_WORTH: i64 = 2;
 /// Bodies of one product at most, a bound on the memory that passes between kernels: forward, and where gradients lie
 /// beside all that a pass keeps. On an H200 both leave blocks enough, and few idle ones, for its 132 multiprocessors.
@@ -186,11 +188,19 @@ impl Pair {
     }
 }
 
-/// Whether slabs serve a model's bodies, if there are as many as it is worth: on a GPU, of a shared template.
+/// Whether these are bodies enough for slabs, with these directions.
+pub(super) fn is_worth(bodies: i64, pair: Option<&Pair>, shapes: i64, skin: &Skin) -> Result<bool> {
+    match pair {
+        Some(pair) if (ONE_SLAB_WORTH..WORTH).contains(&bodies) => Ok(one_slab_shared(pair, shapes, skin)?.is_some()),
+        _ => Ok(bodies >= WORTH),
+    }
+}
+
+/// Whether slabs serve a model's bodies, if they are enough: on a GPU, of a shared template.
 pub(super) fn serves(shapes: i64, skin: &Skin) -> Result<bool> {
     let Device::Cuda(device) = skin.weights.device() else { return Ok(false) };
     let sizes = shapes <= SHAPES[3] && skin.weights.numel() <= ENTRIES;
-    if !sizes || skin.joints.is_none() || skin.weights.kind() != Kind::Float {
+    if !has_copies_on_the_side(device)? || !sizes || skin.joints.is_none() || skin.weights.kind() != Kind::Float {
         return Ok(false);
     }
     let memory = shared_memory(device)?;

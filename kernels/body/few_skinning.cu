@@ -103,8 +103,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) few_skinning(const FewSk
   const T* directions = static_cast<const T*>(p.posedirs) + at;
   const int ahead = int(p.ahead);
   T* came = staged + p.staged + column;  // [ahead, kColumns], a thread's own column
-  for (int i = group; i < ahead; i += kGroups)
-    copy_later(came + i * kColumns, directions + (long long)i * coordinates);
+  for (int i = group; i < ahead; i += kGroups) copy_later(came + i * kColumns, directions + (long long)i * coordinates);
   const T* weights = static_cast<const T*>(p.weights) + vertex * p.influences;
   const int* joints = p.joints ? p.joints + vertex * p.influences : nullptr;
   if (p.influences > 0) ask_for(weights);

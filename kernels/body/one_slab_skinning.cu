@@ -1,6 +1,6 @@
-// A slab of up to 32 bodies from the template to vertices: shape blend, pose blend and skinning in one kernel. A block has
-// some vertices, whose pose directions are read once: the features, in shared memory, are multiplied by them on tensor
-// cores. As a sum may take its terms in any order, a lane takes eight neighbouring ones of a row. float32 only.
+// A slab of up to 32 bodies from the template to vertices: shape blend, pose blend and skinning in one kernel. A block
+// has some vertices, whose pose directions are read once: the features, in shared memory, are multiplied by them on
+// tensor cores. As a sum may take its terms in any order, a lane takes eight neighbouring ones of a row. float32 only.
 #include "common/early.cuh"
 #include "common/half_products.cuh"
 #include "common/slab.cuh"
@@ -62,8 +62,10 @@ __device__ __forceinline__ void blend_shape(const SlabSkinningParams& p, const O
   float* shape = directions + kRows * padded;  // [C padded][lane]
   float* base = shape + padded * kLanes;       // [kRows]
   for (int row = own.warp; row < 3 * own.vertices; row += kWarps) {
-    if (own.lane < count) copy_later(directions + row * padded + own.lane, p.shapedirs + (first + row) * count + own.lane);
-    else if (own.lane < padded) directions[row * padded + own.lane] = 0.f;
+    if (own.lane < count)
+      copy_later(directions + row * padded + own.lane, p.shapedirs + (first + row) * count + own.lane);
+    else if (own.lane < padded)
+      directions[row * padded + own.lane] = 0.f;
   }
   for (int c = own.warp; c < padded; c += kWarps) {
     const float* coefficients = p.shape + (own.first_body + min(own.lane, own.bodies - 1)) * p.shape_step;
@@ -182,13 +184,13 @@ __global__ void __launch_bounds__(kThreads, 1) one_slab_skinning(const OneSlabSk
   const Own own(p);
   const int joint_count = int(p.joint_count), count = int(q.features_padded), lane = own.lane;
   const int influences = int(p.influences);
-  float4* transforms = shared;                                // [J][lane][3]
+  float4* transforms = shared;                                                  // [J][lane][3]
   float* shaped = reinterpret_cast<float*>(shared + 3 * kLanes * joint_count);  // [kRows][lane]
-  float* weights = shaped + kRows * kStride;                  // [kVertices, K]
+  float* weights = shaped + kRows * kStride;                                    // [kVertices, K]
   int* joints = reinterpret_cast<int*>(weights + kVertices * influences);
-  float* posed = weights + 2 * kVertices * influences;        // [kRows][lane]
-  float* moved = posed + kRows * kStride;                     // [kRows][lane]
-  auto* factors = reinterpret_cast<unsigned*>(posed);         // before those two; and before it what the shape needs
+  float* posed = weights + 2 * kVertices * influences;  // [kRows][lane]
+  float* moved = posed + kRows * kStride;               // [kRows][lane]
+  auto* factors = reinterpret_cast<unsigned*>(posed);   // before those two; and before it what the shape needs
 
   // What `pose` has no part in, while it runs.
   const long long row = 3ll * own.first_vertex + 16 * own.warp;

@@ -33,8 +33,8 @@ struct InFloat32<Device, Kept, Result(Arguments...), Function> {
   }
 };
 
-// For a function that vmap takes apart: what it calls is under autocast again, whatever is excluded here. Float64 is what
-// autocast leaves alone, so it computes in that, and returns float32.
+// For a function that vmap takes apart: what it calls is under autocast again, whatever is excluded here. Float64 is
+// what autocast leaves alone, so it computes in that, and returns float32.
 template <class Signature, Signature* Function>
 struct PastAutocast;
 template <class... Arguments, at::Tensor (*Function)(Arguments...)>

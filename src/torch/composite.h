@@ -43,8 +43,7 @@ void composite(torch::Library& library, const std::string& schema) {
   const std::string name = schema.substr(0, schema.find('('));
   library.def(schema.c_str(), {at::Tag::pt2_compliant_tag});
   library.impl(name.c_str(), torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, TORCH_FN(Function)));
-  library.impl(name.c_str(), c10::DispatchKey::FuncTorchBatchedDecomposition,
-               &PastAutocast<Signature, Function>::call);
+  library.impl(name.c_str(), c10::DispatchKey::FuncTorchBatchedDecomposition, &PastAutocast<Signature, Function>::call);
   in_float32_under_autocast<Signature, Function>(library, name.c_str());
 }
 

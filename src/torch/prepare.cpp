@@ -303,7 +303,8 @@ static std::vector<Tensor> prepare(const Tensor& v_template, const Tensor& shape
   const bool split = posedirs.has_value() && posedirs->is_cuda() && posedirs->scalar_type() == at::kFloat &&
                      posedirs->numel() > 0 && lbs_weights.numel() > 0;
   std::vector<Tensor> made(Prepared::kCount);
-  // In float64, so that folding adds no error of its own; a model of 16 bits is for autocast, which computes in float32.
+  // In float64, so that folding adds no error of its own; a model of 16 bits is for autocast, which computes in
+  // float32.
   const auto folded = [&](const Tensor& tensor) {
     const Tensor exact = at::matmul(J_regressor->to(at::kDouble), tensor.to(at::kDouble));
     return exact.to(tensor.element_size() < 4 ? at::kFloat : tensor.scalar_type());

@@ -166,6 +166,24 @@ def test_every_option(name: str, device: str) -> None:
     assert_equal(alone, gradients[1][:1], 1e-9)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
+def test_gradients_of_learned_tables_under_autocast(narrow: torch.dtype, inside: bool, device: str) -> None:
+    """Of quiet sound, where they are larger than a float16 is: in torch's own operators, which autocast would reach."""
+    window, filters, bands = tables("whisper", device)
+    waveform = 1e-3 * torch.randn(2, 4000, device=device)
+    leaves = [tensor.float().requires_grad_() for tensor in (waveform, window, filters)]
+
+    def loss() -> Tensor:
+        return mel.log_mel(*leaves, bands, None, "whisper").sin().sum()
+
+    wanted = torch.autograd.grad(loss(), leaves)
+    with torch.autocast(device, dtype=narrow):
+        value = loss()
+        found = torch.autograd.grad(value, leaves, retain_graph=True)
+    assert_equal(found if inside else torch.autograd.grad(value, leaves), wanted, 1e-5)
+
+
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_second_derivatives_of_every_option(name: str, device: str) -> None:
     convention, _ = CONVENTIONS[name]
